@@ -1,0 +1,95 @@
+package v1alpha1
+
+// Conditions of a ReplicatedService; all are always present. Ready, Reconciling and Stalled are also those of a Failover.
+const (
+	// ConditionReady: the service is available, redundant and as declared.
+	ConditionReady = "Ready"
+	// ConditionReconciling: the operator is still working towards the spec.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled: nothing will get better until a person acts; the message says how.
+	ConditionStalled = "Stalled"
+	// ConditionAvailable: a writable primary is routed.
+	ConditionAvailable = "Available"
+	// ConditionRedundant: as many healthy replicas as declared.
+	ConditionRedundant = "Redundant"
+	// ConditionFailoverPossible: at least one replica could take over now. False names each and what refused it.
+	ConditionFailoverPossible = "FailoverPossible"
+)
+
+// Reasons of the conditions of a ReplicatedService.
+const (
+	// ReasonHealthy: all is as declared.
+	ReasonHealthy = "Healthy"
+	// ReasonProgressing: pods or volumes are being made or changed.
+	ReasonProgressing = "Progressing"
+	// ReasonBootstrapping: the members have not all answered yet that they are empty.
+	ReasonBootstrapping = "Bootstrapping"
+	// ReasonFailingOver: the Lease changed hands and the new primary is not serving yet.
+	ReasonFailingOver = "FailingOver"
+	// ReasonPrimaryServing: a primary serves and is routed.
+	ReasonPrimaryServing = "PrimaryServing"
+	// ReasonNoPrimary: no primary serves.
+	ReasonNoPrimary = "NoPrimary"
+	// ReasonReplicasMissing: fewer healthy replicas than declared.
+	ReasonReplicasMissing = "ReplicasMissing"
+	// ReasonSingleReplica: the service declares one member, so nobody can take over.
+	ReasonSingleReplica = "SingleReplica"
+	// ReasonCandidatesReady: at least one replica could take over now.
+	ReasonCandidatesReady = "CandidatesReady"
+	// ReasonNoCandidate: each replica is refused by a guard.
+	ReasonNoCandidate = "NoCandidate"
+	// ReasonPaused: spec.state is Paused.
+	ReasonPaused = "Paused"
+	// ReasonPolicyNotFound: the policy that failoverPolicyRef names does not exist.
+	ReasonPolicyNotFound = "PolicyNotFound"
+	// ReasonSecretNotFound: the Secret that passwordSecretRef names does not exist.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretKeyMissing: the Secret lacks the key or its value is empty.
+	ReasonSecretKeyMissing = "SecretKeyMissing"
+	// ReasonImageNotFound: the engine's image cannot be pulled.
+	ReasonImageNotFound = "ImageNotFound"
+	// ReasonEngineNotSupported: this version cannot run that engine.
+	ReasonEngineNotSupported = "EngineNotSupported"
+	// ReasonFieldNotSupported: this version cannot do what a field asks for.
+	ReasonFieldNotSupported = "FieldNotSupported"
+	// ReasonPodRefused: a pod was refused or changed at admission so that it cannot be a member.
+	ReasonPodRefused = "PodRefused"
+	// ReasonDataFound: a new service found data on its volumes and does not guess whose it is.
+	ReasonDataFound = "DataFound"
+	// ReasonLeaseLost: the Lease is gone or was set back, and its epoch is not known for certain.
+	ReasonLeaseLost = "LeaseLost"
+	// ReasonNameTaken: an object of a needed name exists and belongs to somebody else.
+	ReasonNameTaken = "NameTaken"
+	// ReasonNotStalled: nothing needs a person.
+	ReasonNotStalled = "NotStalled"
+	// ReasonReconciled: the spec was carried out.
+	ReasonReconciled = "Reconciled"
+)
+
+// Reasons of the conditions of a Failover.
+const (
+	// ReasonCompleted: the new primary serves and is routed.
+	ReasonCompleted = "Completed"
+	// ReasonInProgress: the change goes on.
+	ReasonInProgress = "InProgress"
+	// ReasonServiceNotFound: the service does not exist.
+	ReasonServiceNotFound = "ServiceNotFound"
+	// ReasonTargetRefused: the target cannot become primary.
+	ReasonTargetRefused = "TargetRefused"
+	// ReasonDeadlineExceeded: the change did not end in time.
+	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonHandoverFailed: the primary could not hand over and serves on.
+	ReasonHandoverFailed = "HandoverFailed"
+)
+
+// Labels and annotations.
+const (
+	// LabelService names the ReplicatedService an object belongs to.
+	LabelService = "ha.understudy.dev/service"
+	// AnnotationEpoch on the primary's EndpointSlice: the epoch of the member it names. It never falls.
+	AnnotationEpoch = "ha.understudy.dev/epoch"
+	// AnnotationLease on the Lease: the rest of its contract as JSON.
+	AnnotationLease = "ha.understudy.dev/lease"
+	// Finalizer of the ReplicatedService and its Lease.
+	Finalizer = "ha.understudy.dev/protect"
+)
