@@ -81,15 +81,3 @@ const (
 	// ReasonHandoverFailed: the primary could not hand over and serves on.
 	ReasonHandoverFailed = "HandoverFailed"
 )
-
-// Labels and annotations.
-const (
-	// LabelService names the ReplicatedService an object belongs to.
-	LabelService = "ha.understudy.dev/service"
-	// AnnotationEpoch on the primary's EndpointSlice: the epoch of the member it names. It never falls.
-	AnnotationEpoch = "ha.understudy.dev/epoch"
-	// AnnotationLease on the Lease: the rest of its contract as JSON.
-	AnnotationLease = "ha.understudy.dev/lease"
-	// Finalizer of the ReplicatedService and its Lease.
-	Finalizer = "ha.understudy.dev/protect"
-)

@@ -1,0 +1,46 @@
+// Package agentconfig is the file by which the operator tells the members' agents what they run. What may change while
+// they run is in the Lease instead.
+package agentconfig
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+// Config is the content of the ConfigMap's agent.json.
+type Config struct {
+	Service    string `json:"service"`
+	Namespace  string `json:"namespace"`
+	ServiceUID string `json:"serviceUID"`
+	// Redis is set when the engine is Redis or Valkey.
+	Redis *Redis `json:"redis,omitempty"`
+}
+
+// Redis configures the engine.
+type Redis struct {
+	Port int `json:"port"`
+	// Persistent says that DataDir is a volume that outlives the pod.
+	Persistent bool `json:"persistent"`
+	// Parameters are lines of redis.conf by directive.
+	Parameters map[string]string `json:"parameters,omitempty"`
+}
+
+// Load reads the file.
+func Load(path string) (Config, error) {
+	var c Config
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("reading the agent's configuration: %w", err)
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("reading the agent's configuration %s: %w", path, err)
+	}
+	if c.Service == "" || c.Namespace == "" || c.ServiceUID == "" {
+		return c, fmt.Errorf("reading the agent's configuration %s: service, namespace and serviceUID must be set", path)
+	}
+	if c.Redis == nil {
+		return c, fmt.Errorf("reading the agent's configuration %s: no engine is configured", path)
+	}
+	return c, nil
+}

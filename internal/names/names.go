@@ -1,0 +1,88 @@
+// Package names derives the name of every object, volume and path of a service from the service's own name, so that
+// operator, agents and tests never disagree on one.
+package names
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+const (
+	// AgentPort is where agents listen for their peers and the operator, mTLS only.
+	AgentPort = 7946
+	// MetricsPort is where agents serve metrics and the readiness probe.
+	MetricsPort = 7947
+	// EngineContainer is the container with the agent as PID 1 and the engine as its child.
+	EngineContainer = "engine"
+	// InstallContainer is the init container that copies the agent's binary.
+	InstallContainer = "install-agent"
+	// BinDir holds the agent's binary in the engine's container.
+	BinDir = "/understudy/bin"
+	// AgentPath is the agent's binary in the engine's container.
+	AgentPath = BinDir + "/understudy-agent"
+	// StateDir holds the promise; it lives as long as the pod.
+	StateDir = "/understudy/state"
+	// ConfigDir holds the agent's configuration file, ConfigKey.
+	ConfigDir = "/understudy/config"
+	// CertsDir holds ca.crt and MEMBER.crt, MEMBER.key for each member.
+	CertsDir = "/understudy/certs"
+	// SecretDir holds the engine's password under PasswordKey.
+	SecretDir = "/understudy/secret"
+	// DataDir is the engine's data volume.
+	DataDir = "/data"
+	// ConfigKey is the key of the agent's configuration in its ConfigMap.
+	ConfigKey = "agent.json"
+	// PasswordKey is the file name of the engine's password below SecretDir.
+	PasswordKey = "password"
+	// OperatorCertName is the common name of the operator's client certificate.
+	OperatorCertName = "understudy-operator"
+)
+
+// Member is the pod's name of the member with an ordinal.
+func Member(service string, ordinal int) string { return fmt.Sprintf("%s-%d", service, ordinal) }
+
+// Ordinal is the number at the end of a member's name.
+func Ordinal(member string) (int, error) {
+	i := strings.LastIndexByte(member, '-')
+	n, err := strconv.Atoi(member[i+1:])
+	if i < 0 || err != nil || n < 0 {
+		return 0, fmt.Errorf("member name %q does not end in -<ordinal>", member)
+	}
+	return n, nil
+}
+
+// PrimaryService leads to the primary.
+func PrimaryService(service string) string { return service }
+
+// ReplicasService leads to the readable replicas.
+func ReplicasService(service string) string { return service + "-replicas" }
+
+// MembersService is the headless Service of all members.
+func MembersService(service string) string { return service + "-members" }
+
+// Lease is the register of (epoch, holder).
+func Lease(service string) string { return service + "-primary" }
+
+// PrimarySlice is the EndpointSlice of the primary for one address family ("ipv4" or "ipv6").
+func PrimarySlice(service, family string) string { return service + "-primary-" + family }
+
+// AgentServiceAccount is the service account, Role and RoleBinding of the members.
+func AgentServiceAccount(service string) string { return service + "-agent" }
+
+// ConfigMap holds the agents' configuration.
+func ConfigMap(service string) string { return service + "-agent" }
+
+// CASecret holds the service's certificate authority; only the operator reads it.
+func CASecret(service string) string { return service + "-ca" }
+
+// CertsSecret holds the members' certificates.
+func CertsSecret(service string) string { return service + "-agent-certs" }
+
+// AuthSecret holds the engine's password when the user gave none.
+func AuthSecret(service string) string { return service + "-auth" }
+
+// MemberHost is the DNS name of a member inside the cluster.
+func MemberHost(member, service, namespace string) string {
+	return member + "." + MembersService(service) + "." + namespace + ".svc"
+}

@@ -1,0 +1,110 @@
+// Package wire is what agents say to each other and to the operator: JSON frames with a length in front, over mTLS.
+// docs/design/2026-11-23-agent-wire.md says why it is not gRPC: how a connection ends is evidence here.
+package wire
+
+import (
+	"understudy.dev/understudy/internal/failover"
+)
+
+// Frame is one message; exactly one field is set.
+type Frame struct {
+	Hello           *Hello                    `json:"hello,omitempty"`
+	Heartbeat       *failover.Heartbeat       `json:"heartbeat,omitempty"`
+	Acknowledgement *failover.Acknowledgement `json:"ack,omitempty"`
+	PreVote         *failover.Request         `json:"preVote,omitempty"`
+	PreVoteReply    *failover.PreVoteReply    `json:"preVoteReply,omitempty"`
+	PromiseRequest  *failover.Request         `json:"promiseRequest,omitempty"`
+	Promise         *failover.Promise         `json:"promise,omitempty"`
+	Released        *failover.Release         `json:"released,omitempty"`
+	Position        *PositionReport           `json:"position,omitempty"`
+	PositionRequest *PositionRequest          `json:"positionRequest,omitempty"`
+	WatchStatus     *WatchStatus              `json:"watchStatus,omitempty"`
+	Status          *Status                   `json:"status,omitempty"`
+	Handover        *Handover                 `json:"handover,omitempty"`
+	HandoverReply   *HandoverReply            `json:"handoverReply,omitempty"`
+	Goodbye         *Goodbye                  `json:"goodbye,omitempty"`
+}
+
+// Hello is the first frame each side sends. A peer whose certificate does not carry the member's name is refused.
+type Hello struct {
+	ServiceUID string       `json:"serviceUID"`
+	Run        failover.Run `json:"run"` // zero for the operator
+	Address    string       `json:"address,omitempty"`
+}
+
+// Goodbye announces that the sender is about to close the connection on purpose, so that its end proves nothing.
+type Goodbye struct {
+	Reason string `json:"reason"`
+}
+
+// PositionRequest asks a member for its position now (handover, step 2).
+type PositionRequest struct {
+	Epoch failover.Epoch    `json:"epoch"`
+	AtMin failover.Position `json:"atMin"` // answer when reached, or when the deadline is over
+}
+
+// PositionReport answers it.
+type PositionReport struct {
+	Epoch    failover.Epoch    `json:"epoch"`
+	Position failover.Position `json:"position"`
+}
+
+// WatchStatus asks for a Status now and after each change that is worth telling.
+type WatchStatus struct{}
+
+// Handover asks the primary to hand over (rule Handover). ID returns in the reply.
+type Handover struct {
+	ID     string         `json:"id"`
+	Epoch  failover.Epoch `json:"epoch"`            // the epoch that is to end; another one is refused
+	Target string         `json:"target,omitempty"` // empty: the best candidate
+}
+
+// HandoverReply says that the primary released its right to Target, or why not.
+type HandoverReply struct {
+	ID     string `json:"id"`
+	Target string `json:"target,omitempty"`
+	// Refused is true when nothing was changed and the primary serves on: the reason and a sentence say why.
+	Refused bool   `json:"refused,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+}
+
+// Status is what a member knows of itself, for the operator.
+type Status struct {
+	Run          failover.Run      `json:"run"`
+	Address      string            `json:"address"`
+	Epoch        failover.Epoch    `json:"epoch"` // the highest it knows
+	Role         string            `json:"role"`  // v1alpha1.MemberRole
+	State        string            `json:"state"` // v1alpha1.MemberState
+	Message      string            `json:"message,omitempty"`
+	HasData      bool              `json:"hasData"`     // it has, or may have, data of this service
+	DataIdentity string            `json:"dataID"`      // changes when the member lost its data
+	Promise      failover.Epoch    `json:"promise"`     // 0: none
+	Forgotten    bool              `json:"forgotten"`   // its promise file was missing, foreign or damaged
+	Fresh        bool              `json:"fresh"`       // forgotten only since the pod is new: it never promised anything
+	Position     failover.Position `json:"position"`    //
+	LagBytes     int64             `json:"lagBytes"`    // behind the last heartbeat; -1 unknown
+	Serving      bool              `json:"serving"`     // it is the primary and open for writes
+	Routed       bool              `json:"routed"`      // it wrote itself into the EndpointSlice in this epoch
+	Eligible     bool              `json:"eligible"`    // it could take over now
+	Reason       string            `json:"reason"`      // the guard that refuses it
+	Explanation  string            `json:"explanation"` // and why, as a sentence
+	// GuardLatenessMicros is the largest delay the guard saw between its instant and its own wake-up.
+	GuardLatenessMicros int64 `json:"guardLatenessMicros"`
+	// Takeovers are the changes of primary this member won, newest last, at most 8, kept as long as its pod.
+	Takeovers []Takeover `json:"takeovers,omitempty"`
+}
+
+// Takeover is the record of one change of primary, kept by the member that won it.
+type Takeover struct {
+	Epoch     failover.Epoch        `json:"epoch"`
+	From      failover.Run          `json:"from"`
+	To        failover.Run          `json:"to"`
+	Evidence  failover.EvidenceKind `json:"evidence"`
+	Handover  bool                  `json:"handover"` // asked for, so nothing was lost
+	WallNanos int64                 `json:"wall"`     // when Detected, by the wall clock
+	// Steps are nanoseconds since Detected by step name (v1alpha1.FailoverStep); Routed closes the record.
+	Steps     map[string]int64 `json:"steps"`
+	BytesLost int64            `json:"bytesLost"` // what the last heartbeat heard says the old primary had more
+	LossExact bool             `json:"lossExact"`
+}
