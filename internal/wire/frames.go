@@ -22,7 +22,14 @@ type Frame struct {
 	Status          *Status                   `json:"status,omitempty"`
 	Handover        *Handover                 `json:"handover,omitempty"`
 	HandoverReply   *HandoverReply            `json:"handoverReply,omitempty"`
+	Policy          *Policy                   `json:"policy,omitempty"`
 	Goodbye         *Goodbye                  `json:"goodbye,omitempty"`
+}
+
+// Policy tells the holder which terms the FailoverPolicy asks for. They become real when the holder wrote them into the
+// Lease; Members, Next, Mode, Accepted, Opened and Sets in it are ignored.
+type Policy struct {
+	Terms failover.Terms `json:"terms"`
 }
 
 // Hello is the first frame each side sends. A peer whose certificate does not carry the member's name is refused.
