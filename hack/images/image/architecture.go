@@ -1,0 +1,5 @@
+package image
+
+import "runtime"
+
+func architecture() string { return runtime.GOARCH }
