@@ -1,0 +1,134 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"understudy.dev/understudy/test/internal/resp"
+)
+
+// link is the client's connection, made anew after each failure.
+type link struct {
+	config  Config
+	conn    *resp.Conn
+	dialled func()
+}
+
+// stageError says how far an attempt came.
+type stageError struct {
+	stage string
+	err   error
+}
+
+func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
+func (e *stageError) Unwrap() error { return e.err }
+
+func (l *link) drop() {
+	if l.conn != nil {
+		l.conn.Close()
+		l.conn = nil
+	}
+}
+
+// set writes one key. sent says whether the write may have reached the service.
+func (l *link) set(ctx context.Context, key, value string) (sent bool, err error) {
+	if l.conn == nil {
+		if err := l.connect(ctx); err != nil {
+			return false, err
+		}
+	}
+	reply, err := l.conn.Do("SET", key, value)
+	if err != nil {
+		return true, &stageError{"write", err}
+	}
+	if reply != "OK" {
+		return true, &stageError{"write", errors.New("the reply was not OK")}
+	}
+	return true, nil
+}
+
+func (l *link) connect(ctx context.Context) error {
+	address := l.config.Address
+	if len(l.config.Sentinels) > 0 {
+		var err error
+		if address, err = l.ask(ctx); err != nil {
+			return err
+		}
+	}
+	conn, err := resp.Dial(ctx, address, l.config.dial(), l.config.reply())
+	if err != nil {
+		return &stageError{"connect", err}
+	}
+	l.dialled()
+	if l.config.Password != "" {
+		if _, err := conn.Do("AUTH", l.config.Password); err != nil {
+			conn.Close()
+			return &stageError{"authenticate", err}
+		}
+	}
+	l.conn = conn
+	return nil
+}
+
+// ask asks the sentinels in order for the primary's address; the first that answers is believed.
+func (l *link) ask(ctx context.Context) (string, error) {
+	var last error
+	for _, sentinel := range l.config.Sentinels {
+		address, err := l.askOne(ctx, sentinel)
+		if err == nil {
+			return address, nil
+		}
+		last = err
+	}
+	return "", &stageError{"sentinel", last}
+}
+
+func (l *link) askOne(ctx context.Context, sentinel string) (string, error) {
+	conn, err := resp.Dial(ctx, sentinel, l.config.dial(), l.config.reply())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	reply, err := conn.Do("SENTINEL", "get-master-addr-by-name", l.config.Master)
+	if err != nil {
+		return "", err
+	}
+	parts, ok := reply.([]any)
+	if !ok || len(parts) != 2 {
+		return "", errors.New("the sentinel does not know master " + l.config.Master)
+	}
+	host, _ := parts[0].(string)
+	port, _ := parts[1].(string)
+	return net.JoinHostPort(host, port), nil
+}
+
+// reason names an error in one word or two, without addresses, so that equal ones are counted together.
+func reason(err error) string {
+	var answered resp.ErrorReply
+	switch {
+	case errors.As(err, &answered):
+		word, _, _ := strings.Cut(string(answered), " ")
+		return word
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return "timeout"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "reset"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "closed"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "unreachable"
+	}
+	return "other"
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
