@@ -4,6 +4,7 @@ package failover
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -138,8 +139,10 @@ type Terms struct {
 	// MinReplicasToWrite is carried out by the engine.
 	MinReplicasToWrite int `json:"minReplicasToWrite,omitempty"`
 	// Opened is the last epoch that opened; Sets the synchronous set of it and of each later one.
-	Opened Epoch     `json:"opened,omitempty"`
-	Sets   []SyncSet `json:"sets,omitempty"`
+	Opened Epoch `json:"opened,omitempty"`
+	// Released is the epoch whose holder wrote here that it fenced itself completely, for those who did not hear it.
+	Released Epoch     `json:"released,omitempty"`
+	Sets     []SyncSet `json:"sets,omitempty"`
 }
 
 // Lease is the register of (epoch, holder) as read from the API server at Version.
@@ -251,3 +254,6 @@ func Margin(l time.Duration) time.Duration { return max(l/10, 200*time.Milliseco
 
 // Drift is what is added to a wait of d so that a clock that is slow by up to 0.5 % has waited long enough.
 func Drift(d time.Duration) time.Duration { return d / 200 }
+
+// sameTerms compares all that a holder may write.
+func sameTerms(a, b Terms) bool { return reflect.DeepEqual(a, b) }

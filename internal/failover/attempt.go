@@ -1,0 +1,153 @@
+package failover
+
+import "time"
+
+// Phase is how far a candidate is.
+type Phase string
+
+// The phases of an attempt.
+const (
+	PhasePreVote  Phase = "PreVote"
+	PhasePromise  Phase = "Promise"
+	PhaseGranting Phase = "Granting"
+)
+
+// Times of an attempt, as limits and not as waits: the next step follows as soon as enough members answered.
+const (
+	// preVoteTimeout: members that did not answer by then are taken as not answering.
+	preVoteTimeout = 250 * time.Millisecond
+	// promiseTimeout bounds fsync, cut and verification on every member.
+	promiseTimeout = time.Second
+	// retryFirst and retryMost bound the pause between attempts; it doubles with each failure.
+	retryFirst = 5 * time.Millisecond
+	retryMost  = 500 * time.Millisecond
+	// yieldFor is how long a better candidate is left alone.
+	yieldFor = 50 * time.Millisecond
+)
+
+// Attempt is one try of one candidate to take over under one version of the Lease.
+type Attempt struct {
+	ID       int64
+	Epoch    Epoch
+	Version  string
+	Holder   Run
+	Phase    Phase
+	Detected Instant // when the reason for it was learned
+	Began    Instant // of the phase
+	PreVotes map[string]PreVoteReply
+	Promises map[string]Arrived
+	Evidence EvidenceKind
+	Promised Instant // when promises and evidence were complete
+	Asked    bool    // a handover
+}
+
+// Arrived is a promise with the instant of its arrival; what it says of remaining times counts from then.
+type Arrived struct {
+	Promise
+	At Instant
+}
+
+// Begin starts an attempt. id must differ from those of earlier attempts of this run.
+func (o *Observation) Begin(now Instant, id int64, detected Instant) *Attempt {
+	o.Attempt = &Attempt{ID: id, Epoch: o.Lease.Epoch + 1, Version: o.Lease.Version, Holder: o.Lease.Holder,
+		Phase: PhasePreVote, Detected: detected, Began: now, PreVotes: map[string]PreVoteReply{}, Promises: map[string]Arrived{},
+		Asked: o.Release != nil && o.Release.Target == o.Self.Member}
+	return o.Attempt
+}
+
+// NextPhase moves the attempt on.
+func (o *Observation) NextPhase(now Instant, p Phase) {
+	if o.Attempt != nil {
+		o.Attempt.Phase, o.Attempt.Began = p, now
+	}
+}
+
+// Request makes the attempt's request for one member.
+func (o *Observation) Request(now Instant, to Run) Request {
+	a := o.Attempt
+	r := Request{From: o.Self, To: to, ID: a.ID, Epoch: a.Epoch, Version: a.Version, Holder: a.Holder, Known: a.Epoch - 1,
+		Rank: o.Rank(now), Sent: now}
+	for _, p := range o.Proofs {
+		if p.Run == a.Holder {
+			r.Reasons = append(r.Reasons, p.Evidence)
+		}
+	}
+	if o.Release != nil {
+		r.Release = &o.Release.Release
+	}
+	return r
+}
+
+// GiveUp ends the attempt; the next one waits a little longer each time.
+func (o *Observation) GiveUp(now Instant, pause time.Duration) {
+	o.Attempt = nil
+	o.Failures++
+	o.NotBefore = now.Add(max(pause, backoff(o.Failures, o.Ordinal)))
+}
+
+// backoff doubles; ordinals keep two candidates from meeting again and again.
+func backoff(failures, ordinal int) time.Duration {
+	d := retryFirst
+	for i := 1; i < failures && d < retryMost; i++ {
+		d *= 2
+	}
+	return min(d, retryMost) + time.Duration(ordinal)*d/4
+}
+
+// OnPreVoteReply takes in an answer.
+func (o *Observation) OnPreVoteReply(r PreVoteReply) {
+	if a := o.Attempt; a != nil && r.ID == a.ID && r.To == o.Self && a.Phase == PhasePreVote {
+		a.PreVotes[r.From.Member] = r
+	}
+}
+
+// OnPromise takes in a promise. One of another version or epoch counts nothing (rule SameVersion).
+func (o *Observation) OnPromise(now Instant, p Promise) {
+	a := o.Attempt
+	if a == nil || p.ID != a.ID || p.To != o.Self || p.Version != a.Version || p.Epoch != a.Epoch {
+		return
+	}
+	a.Promises[p.From.Member] = Arrived{Promise: p, At: now}
+	if p.Given && p.Contradicts {
+		o.Contradicted(a.Holder)
+	}
+}
+
+// promisedBy counts promises that are given by the run we are connected to; one of another run of that member is void.
+func (a *Attempt) promisedBy(m string) bool {
+	p, ok := a.Promises[m]
+	return ok && p.Given
+}
+
+// agreed counts pre-votes.
+func (a *Attempt) agreed(m string) bool { return a.PreVotes[m].Agrees }
+
+// VoidPromise drops what a member promised in an earlier life.
+func (o *Observation) VoidPromise(run Run) {
+	if a := o.Attempt; a != nil {
+		if p, ok := a.Promises[run.Member]; ok && p.From != run {
+			delete(a.Promises, run.Member)
+		}
+	}
+}
+
+// silentUntil is when nothing that the promisers gave below the epoch can count any more.
+func (a *Attempt) silentUntil(self Run, own []LowerAcknowledgement, now Instant) Instant {
+	var at Instant
+	later := func(from Instant, l LowerAcknowledgement) {
+		if l.Run != self {
+			at = max(at, from.Add(l.Remaining+Drift(l.Remaining)))
+		}
+	}
+	for _, p := range a.Promises {
+		if p.Given {
+			for _, l := range p.Lower {
+				later(p.At, l)
+			}
+		}
+	}
+	for _, l := range own {
+		later(now, l)
+	}
+	return at
+}

@@ -1,0 +1,149 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+)
+
+// MemberVerdict says whether a member may become primary, or the guard that refuses it and why.
+type MemberVerdict struct {
+	Eligible bool
+	Guard    string
+	Message  string
+}
+
+// guard is one reason not to let a member become primary. It returns a sentence when it refuses.
+type guard struct {
+	name    string
+	refuses func(now Instant, o *Observation) string
+}
+
+// guards are asked in this order; the first that refuses is reported.
+var guards = []guard{
+	{"NotAMember", func(_ Instant, o *Observation) string {
+		list := o.Lease.Terms.Members
+		if len(o.Lease.Terms.Next) > 0 {
+			list = o.Lease.Terms.Next
+		}
+		if slices.ContainsFunc(list, func(m MemberEntry) bool { return m.Name == o.Self.Member }) {
+			return ""
+		}
+		return "the Lease does not list it as a member"
+	}},
+	{"Leaving", func(_ Instant, o *Observation) string {
+		if o.Leaving {
+			return "its pod is being ended"
+		}
+		return ""
+	}},
+	{"Excluded", func(_ Instant, o *Observation) string {
+		if slices.Contains(o.Lease.Terms.Excluded, o.Self.Member) {
+			return "the policy's candidates.excluded names it"
+		}
+		return ""
+	}},
+	{"MayHaveForgotten", func(now Instant, o *Observation) string {
+		if !o.MayVote(now) {
+			return "it may have forgotten a promise and waits until none can count any more"
+		}
+		return ""
+	}},
+	{"EngineDown", func(_ Instant, o *Observation) string {
+		if o.Engine.State != EngineRunning {
+			return "its engine is not running"
+		}
+		return ""
+	}},
+	{"EngineUnhealthy", func(_ Instant, o *Observation) string {
+		if !o.Engine.Healthy {
+			return "its engine does not answer"
+		}
+		return ""
+	}},
+	{"NotSynchronised", func(_ Instant, o *Observation) string {
+		if o.Lease.Terms.Opened > 0 && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened && !o.nobodyHasData() {
+			return fmt.Sprintf("it has not finished copying the data of epoch %d; it has epoch %d", o.Lease.Terms.Opened, o.Engine.Position.DataEpoch)
+		}
+		return ""
+	}},
+	{"Lagging", func(_ Instant, o *Observation) string {
+		lag, known := o.Lag()
+		if known && lag > o.Lease.Terms.MaxLagBytes {
+			return fmt.Sprintf("it is %d bytes behind, more than the policy's candidates.maxLagBytes of %d", lag, o.Lease.Terms.MaxLagBytes)
+		}
+		return ""
+	}},
+}
+
+// Verdict asks every guard about this member itself.
+func Verdict(now Instant, o *Observation) MemberVerdict {
+	for _, g := range guards {
+		if msg := g.refuses(now, o); msg != "" {
+			return MemberVerdict{Guard: g.name, Message: msg}
+		}
+	}
+	return MemberVerdict{Eligible: true, Guard: "Eligible", Message: "it could take over now"}
+}
+
+// Rank orders this member among the candidates.
+func (o *Observation) Rank(now Instant) Rank {
+	return Rank{Eligible: Verdict(now, o).Eligible, Position: o.Engine.Position, Preferred: o.Preferred, Ordinal: o.Ordinal}
+}
+
+// Lag is how far this member is behind the last position heard of the holder; offsets of different data epochs do not
+// compare, and then nothing is known.
+func (o *Observation) Lag() (int64, bool) {
+	if !o.Heard.Known || o.Heard.Position.DataEpoch != o.Engine.Position.DataEpoch {
+		return 0, false
+	}
+	return max(0, o.Heard.Position.Offset-o.Engine.Position.Offset), true
+}
+
+// lagNeedsAll reports that this member's lag is unknown, so that it may take over only when every member answered and
+// none has more (an unknown lag is no candidate otherwise).
+func (o *Observation) lagNeedsAll() bool {
+	_, known := o.Lag()
+	return !known && o.Lease.Terms.Opened > 0
+}
+
+// nobodyHasData reports that every member promised and said that it has no data, with an engine that keeps none over
+// a restart: a fresh start loses nothing that is not lost already (rule Bootstrap, last sentence).
+func (o *Observation) nobodyHasData() bool {
+	a := o.Attempt
+	if o.Engine.Persistent || o.Engine.Data {
+		return false
+	}
+	if a == nil || a.Phase == PhasePreVote {
+		return true // asked for real when the promises are there
+	}
+	for _, m := range o.Lease.Terms.Names() {
+		p, ok := a.Promises[m]
+		if !ok || !p.Given || p.Position.DataEpoch != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// bestOf reports whether this member is the best of those that promised, and that enough promised for it to know.
+func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
+	if v := Verdict(now, o); !v.Eligible {
+		return false, v.Message
+	}
+	mine := o.Rank(now)
+	answered := 0
+	for _, m := range o.Lease.Terms.Names() {
+		p, ok := a.Promises[m]
+		if !ok || !p.Given {
+			continue
+		}
+		answered++
+		if m != o.Self.Member && p.Rank.Better(mine) && p.From != a.Holder {
+			return false, m + " is the better candidate"
+		}
+	}
+	if o.lagNeedsAll() && answered < len(o.Lease.Terms.Names()) {
+		return false, "its lag is unknown and not every member answered"
+	}
+	return true, ""
+}

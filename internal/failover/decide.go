@@ -1,0 +1,400 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+)
+
+// ActionKind names something to do.
+type ActionKind string
+
+// The actions. Each is idempotent: doing one that is under way or done changes nothing.
+const (
+	// StartEngine starts the engine's process, reachable by nobody.
+	StartEngine ActionKind = "StartEngine"
+	// Fence kills every process of the engine, reaps them, and says Released if this run held the Lease.
+	Fence ActionKind = "Fence"
+	// Follow makes the engine follow a run.
+	Follow ActionKind = "Follow"
+	// Remember puts Durable on disk.
+	Remember ActionKind = "Remember"
+	// SendHeartbeats sends one heartbeat to every member.
+	SendHeartbeats ActionKind = "SendHeartbeats"
+	// Open promotes the engine and routes clients to it.
+	Open ActionKind = "Open"
+	// Begin starts an attempt and asks for pre-votes.
+	Begin ActionKind = "Begin"
+	// AskPromises asks every member, this one included, for a promise.
+	AskPromises ActionKind = "AskPromises"
+	// Grant swaps the Lease to the attempt's epoch and this run.
+	Grant ActionKind = "Grant"
+	// GiveUp ends the attempt.
+	GiveUp ActionKind = "GiveUp"
+	// Renumber swaps the Lease to the next epoch for this same run.
+	Renumber ActionKind = "Renumber"
+	// WriteTerms swaps the Lease's terms for Terms, epoch and holder unchanged.
+	WriteTerms ActionKind = "WriteTerms"
+	// HandOver hands the right to write to another member (rule Handover).
+	HandOver ActionKind = "HandOver"
+)
+
+// Action is one thing to do, with the epoch it belongs to.
+type Action struct {
+	Kind     ActionKind
+	Epoch    Epoch
+	Run      Run
+	Address  string
+	Note     string
+	Durable  *Durable
+	Terms    *Terms
+	Detected Instant
+	Pause    time.Duration
+}
+
+// Decision is what to do next.
+type Decision struct {
+	Actions []Action
+	Verdict MemberVerdict
+	// Recheck is when to look again if nothing happens.
+	Recheck time.Duration
+	// Notes are the sentences that status, event and log repeat.
+	Notes []string
+}
+
+func (d *Decision) do(a Action) { d.Actions = append(d.Actions, a) }
+
+func (d *Decision) lookAgainIn(t time.Duration) {
+	if t < time.Millisecond {
+		t = time.Millisecond
+	}
+	if d.Recheck == 0 || t < d.Recheck {
+		d.Recheck = t
+	}
+}
+
+func (d *Decision) note(format string, args ...any) {
+	d.Notes = append(d.Notes, fmt.Sprintf(format, args...))
+}
+
+// Policy is what the holder is asked to make the Lease's terms; nil: nothing was asked.
+type Policy = *Terms
+
+// releaseWait is how long a holder that was granted an epoch may need to open before it gives the epoch up.
+const releaseWait = 2 * time.Second
+
+// Decide says what one member does next, from what it knows at now. It changes nothing.
+func Decide(now Instant, o *Observation, desired Policy) Decision {
+	d := Decision{Recheck: time.Second, Verdict: Verdict(now, o)}
+	if durable := o.Remembering(now); durable != nil {
+		d.do(Action{Kind: Remember, Durable: durable})
+	} else if o.Durable.Forgotten && o.LeaseRead != 0 {
+		d.lookAgainIn(o.RememberedWait(now))
+	}
+	switch {
+	case o.Tenure != nil:
+		decideHolder(now, o, desired, &d)
+	default:
+		decideEngine(o, &d)
+		decideFollower(o, &d)
+		decideCandidate(now, o, &d)
+	}
+	return d
+}
+
+// decideEngine starts an engine that does not run; the executor paces it.
+func decideEngine(o *Observation, d *Decision) {
+	if o.Engine.State == EngineStopped && !o.Leaving {
+		d.do(Action{Kind: StartEngine})
+	}
+}
+
+// decideFollower follows the holder of the highest epoch heard of, never one below a promise
+// (rule PromiseForbidsFollowing).
+func decideFollower(o *Observation, d *Decision) {
+	h := o.Heard
+	if o.Engine.State != EngineRunning || h.Run.IsZero() || h.Epoch < o.Durable.Promise || h.Epoch < o.Lease.Epoch {
+		return
+	}
+	if !h.Open || h.Run == o.Self || (o.Engine.Following == h.Run && o.Engine.FollowingEpoch == h.Epoch) {
+		return
+	}
+	d.do(Action{Kind: Follow, Epoch: h.Epoch, Run: h.Run, Address: h.Upstream})
+}
+
+// holderMustStop says why a holder may not go on, or nothing.
+func holderMustStop(now Instant, o *Observation) string {
+	t := o.Tenure
+	switch {
+	case o.Lease.Epoch > t.Epoch && o.Lease.Holder != o.Self:
+		return fmt.Sprintf("the Lease has epoch %d of %s", o.Lease.Epoch, o.Lease.Holder.Member)
+	case o.Heard.Epoch > t.Epoch && o.Heard.Run != o.Self:
+		return fmt.Sprintf("%s heartbeats epoch %d", o.Heard.Run.Member, o.Heard.Epoch)
+	case o.ClockJumped:
+		return "the wall clock jumped against the clock of the lease"
+	case !t.Opened:
+		return openingOverdue(now, o)
+	case o.Engine.State != EngineRunning:
+		return "its engine ended"
+	case !o.Engine.Healthy:
+		return "its engine does not answer"
+	case now >= t.ServeUntil(o.Lease.Terms):
+		return "no majority acknowledged a heartbeat in time"
+	}
+	return ""
+}
+
+// openingOverdue gives an epoch up that could not be opened, so that somebody else may take the next one.
+func openingOverdue(now Instant, o *Observation) string {
+	limit := releaseWait + 2*o.Lease.Terms.WaitDuration()
+	if since(now, o.Tenure.Learned) > limit {
+		return fmt.Sprintf("epoch %d could not be opened within %s", o.Tenure.Epoch, limit)
+	}
+	return ""
+}
+
+func decideHolder(now Instant, o *Observation, desired Policy, d *Decision) {
+	t, terms := o.Tenure, o.Lease.Terms
+	if why := holderMustStop(now, o); why != "" {
+		d.note("stops as primary of epoch %d: %s", t.Epoch, why)
+		d.do(Action{Kind: Fence, Epoch: t.Epoch, Note: why})
+		return
+	}
+	decideHeartbeat(now, o, d)
+	if !t.Durable {
+		d.do(Action{Kind: Remember, Durable: o.durableWith(t.Epoch, EpochRun{Epoch: t.Epoch, Run: o.Self})})
+		return
+	}
+	if !t.Opened {
+		decideOpening(now, o, d)
+		return
+	}
+	d.lookAgainIn(t.ServeUntil(terms).Sub(now))
+	switch next := termsWanted(now, o, desired); {
+	case t.Told > t.Epoch:
+		d.note("takes epoch %d for the same run, since a member promised it", t.Epoch+1)
+		d.do(Action{Kind: Renumber, Epoch: t.Epoch + 1})
+	case next != nil:
+		d.do(Action{Kind: WriteTerms, Epoch: t.Epoch, Terms: next})
+	}
+	if o.Leaving {
+		d.do(Action{Kind: HandOver, Epoch: t.Epoch, Note: "its pod is being ended"})
+	}
+}
+
+func decideHeartbeat(now Instant, o *Observation, d *Decision) {
+	interval := o.Lease.Terms.HeartbeatInterval()
+	if due := interval - since(now, o.Tenure.Beat); o.Tenure.Beat == 0 || due <= 0 {
+		d.do(Action{Kind: SendHeartbeats, Epoch: o.Tenure.Epoch})
+		d.lookAgainIn(interval)
+	} else {
+		d.lookAgainIn(due)
+	}
+}
+
+func decideOpening(now Instant, o *Observation, d *Decision) {
+	if o.Engine.State == EngineStopped {
+		d.do(Action{Kind: StartEngine})
+		return
+	}
+	ok, at := o.Tenure.ConfirmedAt(now, o.Lease.Terms)
+	if at != 0 {
+		d.lookAgainIn(at.Sub(now))
+	}
+	if ok && o.Engine.State == EngineRunning && o.Engine.Healthy && now < o.Tenure.ServeUntil(o.Lease.Terms) {
+		d.do(Action{Kind: Open, Epoch: o.Tenure.Epoch})
+	}
+}
+
+// termsWanted is what the holder should write into the Lease, or nil: the epoch that opened, the policy that was asked
+// for, and a wait that is over.
+func termsWanted(now Instant, o *Observation, desired Policy) *Terms {
+	t, cur := o.Tenure, o.Lease.Terms
+	next := cur
+	next.Opened = max(cur.Opened, t.Epoch)
+	if desired != nil {
+		next = withPolicy(next, *desired)
+	}
+	if next.WaitMillis > next.LeaseMillis && t.Adopted != 0 && cur.LeaseMillis == next.LeaseMillis &&
+		since(now, t.Adopted) > time.Duration(next.WaitMillis)*time.Millisecond {
+		next.WaitMillis = next.LeaseMillis
+	}
+	if sameTerms(next, cur) {
+		return nil
+	}
+	return &next
+}
+
+// withPolicy takes over what a policy may change while a holder serves. When L falls, the Lease keeps the old one as
+// the wait until the holder has served that long under the new one.
+func withPolicy(cur, want Terms) Terms {
+	cur.WaitMillis = max(cur.WaitMillis, cur.LeaseMillis, want.LeaseMillis)
+	if want.LeaseMillis == cur.LeaseMillis {
+		cur.WaitMillis = max(cur.WaitMillis, cur.LeaseMillis)
+	}
+	cur.LeaseMillis, cur.HeartbeatMillis, cur.SuspectMillis = want.LeaseMillis, want.HeartbeatMillis, want.SuspectMillis
+	cur.EngineTimeoutMillis, cur.Partition = want.EngineTimeoutMillis, want.Partition
+	cur.MaxLagBytes, cur.Excluded, cur.MinReplicasToWrite = want.MaxLagBytes, want.Excluded, want.MinReplicasToWrite
+	return cur
+}
+
+// decideCandidate takes over when there is a reason to and this member may.
+func decideCandidate(now Instant, o *Observation, d *Decision) {
+	if o.Lease.Epoch == 0 || o.LeaseRead == 0 {
+		return
+	}
+	if a := o.Attempt; a != nil {
+		decideAttempt(now, o, a, d)
+		return
+	}
+	detected, ok := reasonToStand(now, o, d)
+	if !ok {
+		return
+	}
+	if why := mustNotStand(now, o, d); why != "" {
+		d.note("does not take over: %s", why)
+		return
+	}
+	d.do(Action{Kind: Begin, Epoch: o.Lease.Epoch + 1, Detected: detected})
+}
+
+// reasonToStand says since when this member has a reason to replace the holder.
+func reasonToStand(now Instant, o *Observation, d *Decision) (Instant, bool) {
+	if _, ok := o.noWait(now, o.Lease.Holder, o.Lease.Epoch); ok {
+		return o.proofSince(o.Lease.Holder), true
+	}
+	if wait := o.pendingProof(now, o.Lease.Holder); wait > 0 {
+		d.lookAgainIn(wait)
+		return 0, false
+	}
+	if in := o.SuspectIn(now); in > 0 {
+		d.lookAgainIn(in)
+		return 0, false
+	}
+	return now, true
+}
+
+func (o *Observation) proofSince(run Run) Instant {
+	var at Instant
+	for _, p := range o.Proofs {
+		if p.Run == run && (at == 0 || p.Since < at) {
+			at = p.Since
+		}
+	}
+	return at
+}
+
+// mustNotStand says why this member leaves it to others, or to nobody.
+func mustNotStand(now Instant, o *Observation, d *Decision) string {
+	if !d.Verdict.Eligible {
+		return d.Verdict.Message
+	}
+	asked := o.Release != nil && o.Release.Target == o.Self.Member
+	switch mode := o.Lease.Terms.Mode; {
+	case mode == ModePaused:
+		return "the service is paused"
+	case mode != ModeAutomatic && !asked:
+		return fmt.Sprintf("the mode is %s", mode)
+	}
+	if !o.releaseAllows(now) {
+		d.lookAgainIn(10 * time.Millisecond)
+		return "the primary handed over to " + o.Release.Target
+	}
+	if wait := o.NotBefore.Sub(now); wait > 0 {
+		d.lookAgainIn(wait)
+		return "the last attempt came to nothing; it tries again soon"
+	}
+	return ""
+}
+
+// releaseAllows: the target of a handover is left alone for suspectAfter (rule Handover).
+func (o *Observation) releaseAllows(now Instant) bool {
+	r := o.Release
+	return r == nil || r.Target == "" || r.Target == o.Self.Member || since(now, r.At) > o.Lease.Terms.SuspectAfter()
+}
+
+func decideAttempt(now Instant, o *Observation, a *Attempt, d *Decision) {
+	switch a.Phase {
+	case PhasePreVote:
+		decidePreVote(now, o, a, d)
+	case PhasePromise:
+		decidePromises(now, o, a, d)
+	case PhaseGranting: // the executor reports how it went
+	}
+}
+
+func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
+	for m, r := range a.PreVotes {
+		if r.Better {
+			d.note("leaves it to %s, the better candidate", m)
+			d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Pause: yieldFor, Note: m + " is the better candidate"})
+			return
+		}
+	}
+	own := func(m string) bool { return m == o.Self.Member || a.agreed(m) }
+	if o.Lease.Terms.Majority(own) {
+		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
+		return
+	}
+	left := preVoteTimeout - since(now, a.Began)
+	if left <= 0 || refusedByAll(o, a) {
+		d.note("a majority would not promise: %s", refusals(o, a))
+		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "a majority would not promise"})
+		return
+	}
+	d.lookAgainIn(left)
+}
+
+// refusedByAll reports that every member answered, so that waiting longer changes nothing.
+func refusedByAll(o *Observation, a *Attempt) bool {
+	for _, m := range o.Lease.Terms.Names() {
+		if _, ok := a.PreVotes[m]; !ok && m != o.Self.Member && o.Links[m].Open > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func refusals(o *Observation, a *Attempt) string {
+	out := ""
+	for _, m := range o.Lease.Terms.Names() {
+		if m == o.Self.Member {
+			continue
+		}
+		r, ok := a.PreVotes[m]
+		switch {
+		case !ok:
+			out += m + " did not answer; "
+		case !r.Agrees:
+			out += m + ": " + r.Reason + "; "
+		}
+	}
+	return out
+}
+
+func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
+	if !o.Lease.Terms.Majority(a.promisedBy) {
+		if left := promiseTimeout - since(now, a.Began); left > 0 {
+			d.lookAgainIn(left)
+			return
+		}
+		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "a majority did not promise in time"})
+		return
+	}
+	kind, wait, ok := o.Sufficient(now, a)
+	if !ok && wait > 0 {
+		d.note("waits %s until the old primary's right is over", wait.Round(time.Millisecond))
+		d.lookAgainIn(wait)
+		return
+	}
+	if !ok {
+		d.note("no accepted evidence that %s cannot write any more", a.Holder.Member)
+		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Pause: retryMost, Note: "no accepted evidence"})
+		return
+	}
+	if best, why := o.bestOf(now, a); !best {
+		d.note("does not take over: %s", why)
+		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Pause: yieldFor, Note: why})
+		return
+	}
+	d.do(Action{Kind: Grant, Epoch: a.Epoch, Note: string(kind)})
+}

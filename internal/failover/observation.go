@@ -1,0 +1,309 @@
+package failover
+
+import (
+	"slices"
+	"time"
+)
+
+// EngineState is how far the engine's process is.
+type EngineState string
+
+// The engine's states.
+const (
+	EngineStopped  EngineState = "Stopped"
+	EngineStarting EngineState = "Starting" // started, not answering yet, or loading its data
+	EngineRunning  EngineState = "Running"
+)
+
+// Engine is what a member knows of its engine.
+type Engine struct {
+	State EngineState
+	// Healthy: it answered a probe less than the engine's time-out ago.
+	Healthy bool
+	// Writable: it was promoted by this run and not fenced since.
+	Writable bool
+	Position Position
+	// Following is the run it was told to follow and FollowingEpoch the epoch; zero: nobody.
+	Following      Run
+	FollowingEpoch Epoch
+	LinkUp         bool
+	// Data is false only when the engine answered that it has none.
+	Data bool
+	// DataID changes when the member lost its data.
+	DataID string
+	// Persistent engines keep their data over a restart.
+	Persistent bool
+	Message    string
+}
+
+// Durable is what is on disk before it is said to anybody (rule PromiseDurable).
+type Durable struct {
+	PodUID    string     `json:"podUID"`
+	Promise   Epoch      `json:"promise"`
+	Forgotten bool       `json:"forgotten"`
+	Given     []EpochRun `json:"given,omitempty"` // the newest runs whose heartbeats were acknowledged
+}
+
+// EpochRun names who held an epoch.
+type EpochRun struct {
+	Epoch Epoch `json:"epoch"`
+	Run   Run   `json:"run"`
+}
+
+// keepGiven bounds Durable.Given: each of them is waited out, so only those that may still count matter.
+const keepGiven = 8
+
+// Given is an acknowledgement that may still count for the run that got it.
+type Given struct {
+	Run       Run
+	Epoch     Epoch
+	Until     Instant
+	Partition PartitionChoice
+}
+
+// Heard is the newest heartbeat of the highest epoch heard of.
+type Heard struct {
+	Run      Run
+	Epoch    Epoch
+	At       Instant // when one arrived that echoed an own acknowledgement in time (rule Suspect)
+	Since    Instant // when the first one of this epoch arrived
+	Position Position
+	Known    bool // Position is known
+	Open     bool
+	Upstream string
+}
+
+// Proof is evidence with the instant since which it is held.
+type Proof struct {
+	Evidence
+	Since Instant
+}
+
+// HeldRelease is a Release with the instant at which it arrived.
+type HeldRelease struct {
+	Release
+	At Instant
+}
+
+// Link is what a member knows of its connections to another member.
+type Link struct {
+	Run      Run
+	Open     int // connections to that run that have not ended
+	LastSeen Instant
+}
+
+// Observation is all a member knows. Its methods take in what happened; Decide reads it.
+type Observation struct {
+	Self    Run
+	Ordinal int
+	Started Instant
+
+	Lease Lease
+	// LeaseSince is when this epoch and holder were first seen; LeaseRead when a quorum read made after the start
+	// succeeded, 0 if none did.
+	LeaseSince Instant
+	LeaseRead  Instant
+
+	Durable Durable
+	Engine  Engine
+	Heard   Heard
+	Given   []Given
+	Proofs  []Proof
+	Release *HeldRelease
+	Links   map[string]Link
+
+	Tenure  *Tenure
+	Ended   Epoch // the highest epoch that this run held and gave up
+	Attempt *Attempt
+	// NotBefore is the earliest instant of the next attempt.
+	NotBefore Instant
+	Failures  int // attempts in a row that came to nothing
+	// Preferred: this member is where the policy likes the primary to be.
+	Preferred bool
+	// Leaving: the agent was asked to end.
+	Leaving bool
+	// ClockJumped: the wall clock jumped against CLOCK_BOOTTIME by more than the margin (rule Clock).
+	ClockJumped bool
+}
+
+// NewObservation is what a member knows when its agent starts. Acknowledgements that its earlier runs gave may still
+// count, and nobody remembers when they were given, so they are taken as given now (rule PromiseDurable).
+func NewObservation(self Run, ordinal int, now Instant, durable Durable) *Observation {
+	return &Observation{Self: self, Ordinal: ordinal, Started: now, Durable: durable, Links: map[string]Link{}}
+}
+
+// OnLease takes in the Lease as read. quorum is true for a read that the API server answered from its quorum.
+func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
+	if l.Epoch < o.Lease.Epoch {
+		return // a stale watch; a Lease set back by hand changes nobody's mind (rule LeaseGuarded)
+	}
+	if o.LeaseSince == 0 || l.Epoch != o.Lease.Epoch || l.Holder != o.Lease.Holder {
+		o.LeaseSince = now
+		o.Failures = 0
+	}
+	first := o.LeaseRead == 0
+	o.Lease = l
+	if quorum {
+		o.LeaseRead = now
+	}
+	if quorum && first {
+		o.assumeGiven()
+	}
+	if a := o.Attempt; a != nil && a.Version != l.Version && (l.Holder != o.Self || a.Epoch != l.Epoch) {
+		o.Attempt = nil // rule SameVersion: collect again
+	}
+	if o.Release != nil && (o.Release.Epoch != l.Epoch || o.Release.Run != l.Holder) {
+		o.Release = nil
+	}
+	o.keepProofs()
+	o.proofsFromLease(now)
+	o.beginTenure(now)
+}
+
+// proofsFromLease takes the facts that the Lease itself shows: the holder wrote that it released its epoch, or this run
+// is a later one of the holder's own pod, whose process therefore ended before this one began.
+func (o *Observation) proofsFromLease(now Instant) {
+	l := o.Lease
+	if l.Epoch > 0 && l.Terms.Released == l.Epoch {
+		o.OnProof(now, Evidence{Kind: Released, Run: l.Holder, Epoch: l.Epoch})
+	}
+	for _, old := range o.runsOf(o.Self) {
+		o.OnProof(now, Evidence{Kind: ProcessGone, Run: old})
+	}
+}
+
+// assumeGiven dates what earlier runs of this pod acknowledged to the start of this one. A promise whose run is not on
+// record may have been followed by acknowledgements of a run that nobody remembers: that run stays unnamed, and no
+// evidence about a named one shortens the wait for it.
+func (o *Observation) assumeGiven() {
+	given := o.Durable.Given
+	if p := o.Durable.Promise; p > 0 && !slices.ContainsFunc(given, func(g EpochRun) bool { return g.Epoch == p }) {
+		given = append(slices.Clone(given), EpochRun{Epoch: p})
+	}
+	for _, g := range given {
+		o.Given = append(o.Given, Given{Run: g.Run, Epoch: g.Epoch,
+			Until: o.Started.Add(o.Lease.Terms.WaitDuration()), Partition: o.Lease.Terms.Partition})
+	}
+}
+
+// keepProofs drops evidence about runs that neither hold the Lease nor are owed a wait.
+func (o *Observation) keepProofs() {
+	kept := o.Proofs[:0]
+	for _, p := range o.Proofs {
+		if p.Run == o.Lease.Holder || o.owesWait(p.Run) {
+			kept = append(kept, p)
+		}
+	}
+	o.Proofs = kept
+}
+
+func (o *Observation) owesWait(run Run) bool {
+	for _, g := range o.Given {
+		if g.Run == run {
+			return true
+		}
+	}
+	return o.Tenure != nil
+}
+
+// beginTenure starts a tenure when the Lease names this very run for an epoch it has not given up (rule RunBound).
+func (o *Observation) beginTenure(now Instant) {
+	l := o.Lease
+	if l.Holder != o.Self || l.Epoch <= o.Ended {
+		return
+	}
+	switch {
+	case o.Tenure == nil:
+		o.Tenure = newTenure(now, l.Epoch)
+	case o.Tenure.Epoch < l.Epoch:
+		o.Tenure.renumber(now, l.Epoch)
+	}
+	o.Tenure.OnTerms(now, l.Terms)
+	o.OnDurableTenure(now)
+	if o.Attempt != nil {
+		o.Tenure.Won = o.Attempt
+		o.Attempt = nil
+	}
+}
+
+// OnProof takes in evidence about a run.
+func (o *Observation) OnProof(now Instant, e Evidence) {
+	for _, p := range o.Proofs {
+		if p.Kind == e.Kind && p.Run == e.Run {
+			return
+		}
+	}
+	o.Proofs = append(o.Proofs, Proof{Evidence: e, Since: now})
+}
+
+// OnRelease takes in the word of a run that it fenced itself. It is irrevocable and counts for that epoch only.
+func (o *Observation) OnRelease(now Instant, r Release) {
+	if r.Run == o.Lease.Holder && r.Epoch == o.Lease.Epoch && o.Release == nil {
+		o.Release = &HeldRelease{Release: r, At: now}
+	}
+	if r.Epoch >= o.Lease.Epoch {
+		o.OnProof(now, Evidence{Kind: Released, Run: r.Run, Epoch: r.Epoch})
+	}
+}
+
+// OnFenced takes in that this run's engine was killed and every process reaped. What it held, it holds no more.
+func (o *Observation) OnFenced(now Instant) *Release {
+	o.Engine = Engine{State: EngineStopped, Position: o.Engine.Position, Persistent: o.Engine.Persistent, Data: o.Engine.Data}
+	if o.Tenure == nil {
+		return nil
+	}
+	r := Release{Run: o.Self, Epoch: o.Tenure.Epoch, Position: o.Engine.Position}
+	o.Ended, o.Tenure = max(o.Ended, o.Tenure.Epoch), nil
+	o.OnRelease(now, r)
+	return &r
+}
+
+// OnConnected takes in that a connection to a run was made. A later boot of the same pod proves that the earlier
+// one's process has ended (ProcessGone, second form): a container is started only when the one before it is gone.
+func (o *Observation) OnConnected(now Instant, run Run) {
+	l := o.Links[run.Member]
+	if l.Run != run {
+		l = Link{Run: run}
+	}
+	l.Open++
+	l.LastSeen = now
+	o.Links[run.Member] = l
+	for _, old := range o.runsOf(run) {
+		o.OnProof(now, Evidence{Kind: ProcessGone, Run: old})
+	}
+}
+
+// runsOf are the earlier runs of the same pod that somebody may still count on.
+func (o *Observation) runsOf(later Run) []Run {
+	var out []Run
+	earlier := func(r Run) bool { return r.PodUID == later.PodUID && r.BootID != later.BootID && !r.IsZero() }
+	if earlier(o.Lease.Holder) {
+		out = append(out, o.Lease.Holder)
+	}
+	for _, g := range o.Given {
+		if earlier(g.Run) {
+			out = append(out, g.Run)
+		}
+	}
+	return out
+}
+
+// OnDisconnected takes in that a connection to a run ended, however it ended.
+func (o *Observation) OnDisconnected(run Run) {
+	if l, ok := o.Links[run.Member]; ok && l.Run == run && l.Open > 0 {
+		l.Open--
+		o.Links[run.Member] = l
+	}
+}
+
+// connected reports whether a connection to that very run is open.
+func (o *Observation) connected(run Run) bool {
+	l := o.Links[run.Member]
+	return l.Run == run && l.Open > 0
+}
+
+// Serving reports whether this member is the primary and open for writes.
+func (o *Observation) Serving() bool { return o.Tenure != nil && o.Tenure.Opened }
+
+// since is how long ago i was.
+func since(now, i Instant) time.Duration { return now.Sub(i) }

@@ -1,0 +1,201 @@
+package failover
+
+import (
+	"sort"
+	"time"
+)
+
+// Tenure is one run's hold of the Lease.
+type Tenure struct {
+	Epoch   Epoch
+	Learned Instant // when this run learned of the grant
+	Won     *Attempt
+	// Confirmed: a majority acknowledged this epoch (rule OpenOnAcks). Opened: the engine was promoted after that.
+	Confirmed bool
+	Opened    bool
+	OpenedAt  Instant
+	// Told is the highest promise above Epoch that a member told of.
+	Told Epoch
+	// Durable: this run's own promise of Epoch is on disk, so it may count itself.
+	Durable bool
+	Beat    Instant // when the last heartbeats were sent
+	Acks    map[string]Counted
+	// Adopted is when the L in force was first served under; raised when a longer one was first seen.
+	Adopted Instant
+	raised  Instant
+	lease   time.Duration
+}
+
+// Counted is the newest acknowledgement of one member.
+type Counted struct {
+	Run      Run
+	Sent     Instant // our instant that it echoes
+	Arrived  Instant
+	Theirs   Instant // its own clock; goes back as Heartbeat.Echo
+	Clear    Instant // until then something it gave below this epoch may still count
+	Position Position
+	DataID   string
+	Healthy  bool
+	Eligible bool
+}
+
+func newTenure(now Instant, epoch Epoch) *Tenure {
+	return &Tenure{Epoch: epoch, Learned: now, Acks: map[string]Counted{}}
+}
+
+// renumber moves to a higher epoch for the same run without stopping (rule PromiseForbidsFollowing).
+func (t *Tenure) renumber(now Instant, epoch Epoch) {
+	t.Epoch, t.Learned, t.Durable, t.Beat = epoch, now, false, 0
+}
+
+// Heartbeat makes the heartbeat for one member.
+func (o *Observation) Heartbeat(now Instant, to Run, upstream string) Heartbeat {
+	t, terms := o.Tenure, o.Lease.Terms
+	return Heartbeat{From: o.Self, To: to, Epoch: t.Epoch, Sent: now,
+		LeaseMillis: terms.LeaseMillis, WaitMillis: terms.WaitMillis, Partition: terms.Partition,
+		Echo: t.echo(to), Position: o.Engine.Position, Open: t.Opened, Upstream: upstream, LeaseVersion: o.Lease.Version}
+}
+
+func (t *Tenure) echo(to Run) Instant {
+	if a := t.Acks[to.Member]; a.Run == to {
+		return a.Theirs
+	}
+	return 0
+}
+
+// OnAcknowledgement counts an acknowledgement. One of another run, another epoch or a forgetful member counts nothing.
+func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
+	t := o.Tenure
+	if t == nil || a.To != o.Self {
+		return
+	}
+	if a.Promise > t.Epoch {
+		t.Told = max(t.Told, a.Promise)
+		return
+	}
+	if a.Epoch != t.Epoch || a.Forgotten || a.Echo < t.Learned || a.Echo > now {
+		return
+	}
+	c := t.Acks[a.From.Member]
+	if c.Run != a.From {
+		c = Counted{Run: a.From}
+	}
+	c.Sent, c.Arrived, c.Theirs = max(c.Sent, a.Echo), now, max(c.Theirs, a.Sent)
+	c.Position, c.DataID, c.Healthy, c.Eligible = a.Position, a.DataID, a.Healthy, a.Eligible
+	c.Clear = o.clearAt(now, a.Lower)
+	t.Acks[a.From.Member] = c
+}
+
+// clearAt is when nothing in the list can count any more. What went to a run that provably cannot write is clear.
+func (o *Observation) clearAt(now Instant, lower []LowerAcknowledgement) Instant {
+	var at Instant
+	for _, l := range lower {
+		if _, ok := o.noWait(now, l.Run, l.Epoch); ok || l.Run == o.Self {
+			continue
+		}
+		at = max(at, now.Add(l.Remaining+Drift(l.Remaining)))
+	}
+	return at
+}
+
+// OnDurableTenure takes in that this run's own promise of its epoch is on disk.
+func (o *Observation) OnDurableTenure(now Instant) {
+	if t := o.Tenure; t != nil && !t.Durable && o.Durable.Promise == t.Epoch && !o.Durable.Forgotten {
+		t.Durable = true
+		t.countSelf(now, o)
+	}
+}
+
+// countSelf counts the holder's own vote as of the heartbeat it just sent, or now.
+func (t *Tenure) countSelf(at Instant, o *Observation) {
+	if t.Durable {
+		t.Acks[o.Self.Member] = Counted{Run: o.Self, Sent: at, Arrived: at, Clear: o.clearAt(at, o.lower(at, t.Epoch, o.Self)), Healthy: true}
+	}
+}
+
+// OnBeat takes in that heartbeats were sent.
+func (o *Observation) OnBeat(now Instant) {
+	if t := o.Tenure; t != nil {
+		t.Beat = now
+		t.OnTerms(now, o.Lease.Terms)
+		t.countSelf(now, o)
+	}
+}
+
+// ConfirmedAt says whether, and if not yet when, a majority's acknowledgements of this epoch count (rule OpenOnAcks).
+func (t *Tenure) ConfirmedAt(now Instant, terms Terms) (bool, Instant) {
+	if terms.Majority(func(m string) bool { c, ok := t.Acks[m]; return ok && c.Clear <= now && c.Sent >= t.Learned }) {
+		return true, 0
+	}
+	var clears []Instant
+	for _, c := range t.Acks {
+		if c.Clear > now {
+			clears = append(clears, c.Clear)
+		}
+	}
+	sort.Slice(clears, func(i, j int) bool { return clears[i] < clears[j] })
+	if len(clears) == 0 {
+		return false, 0
+	}
+	return false, clears[0]
+}
+
+// ServeUntil is the instant at which the engine must be dead: the send time of the oldest acknowledgement needed for a
+// majority + L − margin (rules MajorityServe and Guard). 0: there is no majority.
+func (t *Tenure) ServeUntil(terms Terms) Instant {
+	var until Instant
+	for i, set := range terms.VoterSets() {
+		at := t.majoritySent(set)
+		if at == 0 {
+			return 0
+		}
+		if i == 0 || at < until {
+			until = at
+		}
+	}
+	if until == 0 {
+		return 0
+	}
+	l := t.leaseInForce(terms)
+	return until.Add(l - Margin(l))
+}
+
+// leaseInForce is the L that acknowledgements were surely given under: when L grows, what was acknowledged under the
+// shorter one still counts only for that long.
+func (t *Tenure) leaseInForce(terms Terms) time.Duration {
+	if t.lease == 0 {
+		return terms.LeaseDuration()
+	}
+	return min(t.lease, terms.LeaseDuration())
+}
+
+func (t *Tenure) majoritySent(set []string) Instant {
+	var sent []Instant
+	for _, v := range set {
+		if c, ok := t.Acks[v]; ok {
+			sent = append(sent, c.Sent)
+		}
+	}
+	need := len(set)/2 + 1
+	if len(set) == 0 || len(sent) < need {
+		return 0
+	}
+	sort.Slice(sent, func(i, j int) bool { return sent[i] > sent[j] })
+	return sent[need-1]
+}
+
+// OnTerms notes the L in force. A shorter one holds at once; a longer one only when every acknowledgement that counts
+// is of heartbeats that carried it.
+func (t *Tenure) OnTerms(now Instant, terms Terms) {
+	l := terms.LeaseDuration()
+	switch {
+	case t.lease == 0 || l < t.lease:
+		t.lease, t.Adopted, t.raised = l, now, 0
+	case l == t.lease:
+		t.raised = 0
+	case t.raised == 0:
+		t.raised = now
+	case since(now, t.raised) > t.lease:
+		t.lease, t.Adopted, t.raised = l, now, 0
+	}
+}
