@@ -1,0 +1,23 @@
+package members
+
+import (
+	"fmt"
+	"strings"
+
+	"understudy.dev/understudy/internal/wire"
+)
+
+// Digest is equal for two statuses that differ in nothing the operator acts on or shows. Positions and lag change with
+// each write and are left out: a member whose lag crosses the limit changes its State.
+func Digest(s *wire.Status) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s|%d|%s|%s|%t|%d|%t|%t|%t|%t|%t|%s",
+		s.Run, s.Epoch, s.Role, s.State, s.HasData, s.Promise, s.Forgotten, s.Fresh, s.Serving, s.Routed, s.Eligible, s.DataIdentity)
+	if !s.Eligible {
+		b.WriteString("|" + s.Reason)
+	}
+	for _, t := range s.Takeovers {
+		fmt.Fprintf(&b, "|%d,%d,%d,%t", t.Epoch, len(t.Steps), t.BytesLost, t.LossExact)
+	}
+	return b.String()
+}

@@ -1,0 +1,99 @@
+package workload
+
+import (
+	"encoding/json"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
+	"understudy.dev/understudy/internal/agentconfig"
+	"understudy.dev/understudy/internal/names"
+)
+
+func agentConfig(svc *v1alpha1.ReplicatedService) string {
+	config := agentconfig.Config{
+		Service: svc.Name, Namespace: svc.Namespace, ServiceUID: string(svc.UID),
+		Redis: &agentconfig.Redis{Port: int(Port(svc)), Persistent: svc.Spec.Storage != nil},
+	}
+	if r := svc.Spec.Engine.Redis; r != nil && len(r.Parameters) > 0 {
+		config.Redis.Parameters = map[string]string{}
+		for k, v := range r.Parameters {
+			config.Redis.Parameters[k] = string(v)
+		}
+	}
+	raw, _ := json.MarshalIndent(config, "", "  ") // strings and numbers only: it cannot fail
+	return string(raw)
+}
+
+// ConfigMap tells the agents what they run.
+func ConfigMap(in Input) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: in.meta(names.ConfigMap(in.Service.Name), ComponentMember),
+		Data:       map[string]string{names.ConfigKey: agentConfig(in.Service)},
+	}
+}
+
+// ServiceAccount of the agents.
+func ServiceAccount(in Input) *corev1.ServiceAccount {
+	return &corev1.ServiceAccount{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+		ObjectMeta: in.meta(names.AgentServiceAccount(in.Service.Name), ComponentMember),
+	}
+}
+
+// Role lets agents work on the Lease and the slices of their own service and on nothing else.
+func Role(in Input) *rbacv1.Role {
+	name := in.Service.Name
+	verbs := []string{"get", "list", "watch", "update", "patch"}
+	return &rbacv1.Role{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "Role"},
+		ObjectMeta: in.meta(names.AgentServiceAccount(name), ComponentMember),
+		Rules: []rbacv1.PolicyRule{
+			{
+				APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: verbs,
+				ResourceNames: []string{names.Lease(name)},
+			},
+			{
+				APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: verbs,
+				ResourceNames: []string{names.PrimarySlice(name, "ipv4"), names.PrimarySlice(name, "ipv6")},
+			},
+			{
+				// OpenShift asks for this before pod addresses may be put into a slice.
+				APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices/restricted"},
+				Verbs: []string{"create"},
+			},
+		},
+	}
+}
+
+// RoleBinding gives the Role to the agents.
+func RoleBinding(in Input) *rbacv1.RoleBinding {
+	name := names.AgentServiceAccount(in.Service.Name)
+	return &rbacv1.RoleBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "RoleBinding"},
+		ObjectMeta: in.meta(name, ComponentMember),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: in.Service.Namespace}},
+	}
+}
+
+// Lease is the register before anything is written into it.
+func Lease(svc *v1alpha1.ReplicatedService) *coordinationv1.Lease {
+	lease := &coordinationv1.Lease{ObjectMeta: Meta(svc, names.Lease(svc.Name), ComponentPrimary)}
+	lease.Finalizers = []string{keys.Finalizer}
+	return lease
+}
+
+// Secret of a service.
+func Secret(svc *v1alpha1.ReplicatedService, name string, data map[string][]byte) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: Meta(svc, name, ComponentMember),
+		Type:       corev1.SecretTypeOpaque,
+		Data:       data,
+	}
+}

@@ -1,0 +1,96 @@
+package workload
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"understudy.dev/understudy/internal/names"
+)
+
+func installContainer(in Input) corev1.Container {
+	return corev1.Container{
+		Name:            names.InstallContainer,
+		Image:           in.AgentImage,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Command:         []string{"/understudy-agent", "install", names.BinDir},
+		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("10m"),
+			corev1.ResourceMemory: resource.MustParse("16Mi"),
+		}},
+		SecurityContext: containerSecurity(),
+		VolumeMounts:    []corev1.VolumeMount{{Name: "bin", MountPath: names.BinDir}},
+	}
+}
+
+// engineContainer has no liveness probe on purpose: the agent as PID 1 ends when it cannot go on, and a kubelet that
+// kills members in the middle of a failover makes an outage out of a hiccup.
+func engineContainer(in Input) corev1.Container {
+	t := in.Service.Spec.Template
+	c := corev1.Container{
+		Name:            names.EngineContainer,
+		Image:           t.Image,
+		ImagePullPolicy: t.ImagePullPolicy,
+		Command:         []string{names.AgentPath, "run"},
+		Env: []corev1.EnvVar{
+			fieldEnv("POD_NAME", "metadata.name"),
+			fieldEnv("POD_UID", "metadata.uid"),
+			fieldEnv("POD_NAMESPACE", "metadata.namespace"),
+			fieldEnv("POD_IP", "status.podIP"),
+			fieldEnv("POD_IPS", "status.podIPs"),
+			fieldEnv("NODE_NAME", "spec.nodeName"),
+			fieldEnv("HOST_IP", "status.hostIP"),
+		},
+		Ports: []corev1.ContainerPort{
+			{Name: PortName, ContainerPort: Port(in.Service), Protocol: corev1.ProtocolTCP},
+			{Name: "agent", ContainerPort: names.AgentPort, Protocol: corev1.ProtocolTCP},
+			{Name: "metrics", ContainerPort: names.MetricsPort, Protocol: corev1.ProtocolTCP},
+		},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+				Path: "/readyz", Port: intstr.FromInt32(names.MetricsPort), Scheme: corev1.URISchemeHTTP,
+			}},
+			PeriodSeconds: 2, TimeoutSeconds: 1, FailureThreshold: 2, SuccessThreshold: 1,
+		},
+		SecurityContext: containerSecurity(),
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: "bin", MountPath: names.BinDir, ReadOnly: true},
+			{Name: "state", MountPath: names.StateDir},
+			{Name: "config", MountPath: names.ConfigDir, ReadOnly: true},
+			{Name: "certs", MountPath: names.CertsDir, ReadOnly: true},
+			{Name: "secret", MountPath: names.SecretDir, ReadOnly: true},
+			{Name: dataVolume, MountPath: names.DataDir},
+			{Name: "tmp", MountPath: "/tmp"},
+		},
+	}
+	if t.Resources != nil {
+		c.Resources = *t.Resources
+	}
+	return c
+}
+
+func volumes(in Input) []corev1.Volume {
+	name := in.Service.Name
+	empty := func(volume string) corev1.Volume {
+		return corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+	}
+	secret := func(volume, secret string, items ...corev1.KeyToPath) corev1.Volume {
+		return corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: secret, Items: items, DefaultMode: ptr.To[int32](0o440),
+		}}}
+	}
+	out := []corev1.Volume{
+		empty("bin"), empty("state"), empty("tmp"),
+		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: names.ConfigMap(name)},
+			DefaultMode:          ptr.To[int32](0o444),
+		}}},
+		secret("certs", names.CertsSecret(name)),
+		secret("secret", in.PasswordSecret, corev1.KeyToPath{Key: in.PasswordKey, Path: names.PasswordKey}),
+	}
+	if in.Service.Spec.Storage == nil {
+		out = append(out, empty(dataVolume))
+	}
+	return out
+}
