@@ -171,8 +171,8 @@ type FailoverPolicySpec struct {
 	// +optional
 	Mode FailoverMode `json:"mode,omitempty"`
 
-	// detection times.
-	// +kubebuilder:default={}
+	// detection times. The default is spelled out since the API server checks the rules against it as it stands.
+	// +kubebuilder:default={heartbeatIntervalMilliseconds: 100, suspectAfterMilliseconds: 800, leaseDurationMilliseconds: 3000, engineTimeoutMilliseconds: 1000}
 	// +optional
 	Detection DetectionSpec `json:"detection,omitzero"`
 

@@ -206,7 +206,11 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: detection
       type:
         namedType: dev.understudy.understudy.api.v1alpha1.DetectionSpec
-      default: {}
+      default:
+        engineTimeoutMilliseconds: 1000
+        heartbeatIntervalMilliseconds: 100
+        leaseDurationMilliseconds: 3000
+        suspectAfterMilliseconds: 800
     - name: minReplicasToWrite
       type:
         scalar: numeric

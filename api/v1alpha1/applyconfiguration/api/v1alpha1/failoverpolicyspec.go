@@ -13,7 +13,7 @@ import (
 type FailoverPolicySpecApplyConfiguration struct {
 	// mode says who decides.
 	Mode *apiv1alpha1.FailoverMode `json:"mode,omitempty"`
-	// detection times.
+	// detection times. The default is spelled out since the API server checks the rules against it as it stands.
 	Detection *DetectionSpecApplyConfiguration `json:"detection,omitempty"`
 	// acceptedEvidence are the reasons that allow a takeover. NodeOutOfService is not in the default.
 	AcceptedEvidence []apiv1alpha1.EvidenceType `json:"acceptedEvidence,omitempty"`
