@@ -1,0 +1,166 @@
+// Package faults breaks things, from the host of the test cluster or, on any other cluster, with the rights of a
+// kubeconfig alone.
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/test/internal/kube"
+)
+
+// Kind is one kind of fault.
+type Kind string
+
+// The faults, and the planned change that is measured like them.
+const (
+	EngineKill    Kind = "engine-kill"
+	ContainerKill Kind = "container-kill"
+	PodDelete     Kind = "pod-delete"
+	Switchover    Kind = "switchover"
+	NodeOff       Kind = "node-off"
+)
+
+// Kinds in the order in which they are reported.
+var Kinds = []Kind{EngineKill, ContainerKill, PodDelete, Switchover, NodeOff}
+
+// Injector makes the faults that need more than the API.
+type Injector interface {
+	// KillEngine kills the engine's process in a member, and nothing else.
+	KillEngine(ctx context.Context, namespace, pod string) error
+	// KillContainer kills PID 1 of the engine's container, the agent.
+	KillContainer(ctx context.Context, namespace, pod string) error
+	// NodeOff cuts a node's power, NodeOn boots it and waits until it is ready.
+	NodeOff(ctx context.Context, node string) error
+	NodeOn(ctx context.Context, node string) error
+	// Describe says how, for the report.
+	Describe() string
+}
+
+// DeletePod deletes a pod with its own grace period, as kubectl delete pod does.
+func DeletePod(ctx context.Context, c client.Client, namespace, pod string) error {
+	obj := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}}
+	if err := c.Delete(ctx, obj); err != nil {
+		return fmt.Errorf("deleting pod %s/%s: %w", namespace, pod, err)
+	}
+	return nil
+}
+
+// Choose takes the test cluster's tool when the kubeconfig is the test cluster's, and exec on any other.
+func Choose(c *kube.Cluster, repository, cluster string) (Injector, error) {
+	switch cluster {
+	case "current":
+		return Exec{c}, nil
+	case "", "local":
+		tool := filepath.Join(repository, ".cluster/bin/cluster")
+		if _, err := os.Stat(tool); err != nil {
+			return nil, fmt.Errorf("looking for the test cluster's tool: %w: run make cluster-up, "+
+				"or use --cluster=current for the cluster of your kubeconfig", err)
+		}
+		return Host{Tool: tool}, nil
+	}
+	return nil, fmt.Errorf("--cluster %q is none: use local or current", cluster)
+}
+
+// Host makes faults from the host with the test cluster's tool, so that nothing in the pod takes part.
+type Host struct{ Tool string }
+
+// Describe implements Injector.
+func (Host) Describe() string { return "SIGKILL from the host" }
+
+// KillEngine implements Injector.
+func (h Host) KillEngine(ctx context.Context, namespace, pod string) error {
+	return h.Kill(ctx, namespace, pod, names.EngineContainer, "redis-server")
+}
+
+// KillContainer implements Injector.
+func (h Host) KillContainer(ctx context.Context, namespace, pod string) error {
+	return h.Kill(ctx, namespace, pod, names.EngineContainer, "pid1")
+}
+
+// NodeOff implements Injector.
+func (h Host) NodeOff(ctx context.Context, node string) error {
+	_, err := h.run(ctx, "node", node, "off")
+	return err
+}
+
+// NodeOn implements Injector.
+func (h Host) NodeOn(ctx context.Context, node string) error {
+	_, err := h.run(ctx, "node", node, "on")
+	return err
+}
+
+// Kill signals one process of a container.
+func (h Host) Kill(ctx context.Context, namespace, pod, container, process string) error {
+	out, err := h.run(ctx, "kill", "--namespace", namespace, "--pod", pod, "--container", container, "--process", process)
+	if err != nil {
+		return err
+	}
+	var report struct {
+		UnixNano int64 `json:"unixNano"`
+	}
+	if err := json.Unmarshal(out, &report); err != nil || report.UnixNano == 0 {
+		return fmt.Errorf("reading what %s kill printed: %q", h.Tool, out)
+	}
+	return nil
+}
+
+func (h Host) run(ctx context.Context, args ...string) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, h.Tool, args...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil, fmt.Errorf("cluster %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(exit.Stderr)))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", strings.Join(args, " "), err)
+	}
+	return out, nil
+}
+
+// Exec makes faults with pods/exec: the agent's binary in the container kills what it is told to.
+type Exec struct{ Cluster *kube.Cluster }
+
+// Describe implements Injector.
+func (Exec) Describe() string { return "SIGKILL by exec in the pod" }
+
+// KillEngine implements Injector.
+func (e Exec) KillEngine(ctx context.Context, namespace, pod string) error {
+	return e.crash(ctx, namespace, pod, "engine")
+}
+
+// KillContainer implements Injector.
+func (e Exec) KillContainer(ctx context.Context, namespace, pod string) error {
+	return e.crash(ctx, namespace, pod, "agent")
+}
+
+func (e Exec) crash(ctx context.Context, namespace, pod, what string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := e.Cluster.Exec(ctx, namespace, pod, names.EngineContainer, names.AgentPath, "crash", what)
+	if err != nil && what == "agent" {
+		// The command dies with the container it kills, so that its end cannot be told from a failure: whoever
+		// waits for the failover sees whether it worked.
+		return nil //nolint:nilerr // see above
+	}
+	return err
+}
+
+// NodeOff implements Injector.
+func (Exec) NodeOff(context.Context, string) error {
+	return errors.New("a node can be powered off on the test cluster only: leave node-off out, or run make cluster-up")
+}
+
+// NodeOn implements Injector.
+func (e Exec) NodeOn(ctx context.Context, node string) error { return e.NodeOff(ctx, node) }

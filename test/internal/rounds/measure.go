@@ -1,0 +1,92 @@
+// Package rounds runs one fault at a time against a service under load and records what the load saw.
+package rounds
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"understudy.dev/understudy/test/internal/clients"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/load"
+)
+
+const (
+	// before is how many writes are acknowledged before the fault: 300 ms at one each 5 ms.
+	before = 60
+	// calm is how long writes must flow after the change before the round ends, so that a second outage that the
+	// first one causes, such as a copy that blocks the new primary, is part of the round.
+	calm = time.Second
+)
+
+// Measurement is what a round's load saw.
+type Measurement struct {
+	load.Result
+
+	Verification load.Verification `json:"verification"`
+	// FaultAt is the host's wall clock just before the fault.
+	FaultAt time.Time `json:"faultAt"`
+}
+
+// Target is how a fault is made and known to be over.
+type Target struct {
+	Config load.Config
+	Inject func(context.Context) error
+	// Over says whether somebody else is primary now.
+	Over func(context.Context) (over bool, seen string, err error)
+	// Within is how long the whole may take.
+	Within time.Duration
+}
+
+// Measure writes, breaks, waits until writes flow again, and reads everything back. A round that does not get over its
+// fault is an error, and the measurement is returned with it.
+func Measure(ctx context.Context, c *clients.Client, id string, t Target) (Measurement, error) {
+	var m Measurement
+	if err := c.Start(ctx, id, t.Config); err != nil {
+		return m, err
+	}
+	err := kube.UntilEvery(ctx, 15*time.Second, 20*time.Millisecond, "the first writes of round "+id, func(ctx context.Context) (bool, string, error) {
+		p, err := c.Progress(ctx, id)
+		return p.Acknowledged >= before, p.LastFailure, err
+	})
+	if err == nil {
+		m.FaultAt = time.Now()
+		err = t.Inject(ctx)
+	}
+	if err == nil {
+		err = waitOver(ctx, c, id, t)
+	}
+	// Whatever happened: the load ends, and its keys are removed.
+	result, stopErr := c.Stop(ctx, id)
+	if stopErr != nil {
+		return m, stopErr
+	}
+	m.Result = result
+	verification, verifyErr := c.Verify(ctx, id)
+	m.Verification = verification
+	if err == nil {
+		err = verifyErr
+	}
+	return m, err
+}
+
+func waitOver(ctx context.Context, c *clients.Client, id string, t Target) error {
+	var since time.Time
+	return kube.UntilEvery(ctx, t.Within, 40*time.Millisecond, "writes to flow again in round "+id, func(ctx context.Context) (bool, string, error) {
+		p, err := c.Progress(ctx, id)
+		if err != nil {
+			return false, "", err
+		}
+		if since.IsZero() {
+			over, seen, err := t.Over(ctx)
+			if err != nil || !over {
+				return false, fmt.Sprintf("%s; newest failure of the load: %s", seen, p.LastFailure), err
+			}
+			since = time.Now()
+		}
+		flowing := time.Duration(p.FlowingMicroseconds) * time.Microsecond
+		last := time.Duration(p.SinceLastMicroseconds) * time.Microsecond
+		done := last < 100*time.Millisecond && flowing >= calm && time.Since(since) >= calm
+		return done, fmt.Sprintf("writes flow for %s, the last %s ago; newest failure of the load: %s", flowing, last, p.LastFailure), nil
+	})
+}

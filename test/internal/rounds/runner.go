@@ -1,0 +1,215 @@
+package rounds
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/clients"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/load"
+)
+
+// Runner runs rounds against one service.
+type Runner struct {
+	Service  kube.Service
+	Clients  clients.Set
+	Injector faults.Injector
+	// OperatorOff says that nobody keeps the status up to date or records failovers.
+	OperatorOff bool
+}
+
+// Record is one round.
+type Record struct {
+	Measurement
+
+	Fault faults.Kind `json:"fault"`
+	// From and To are members, Nodes where they and the client ran.
+	From       string `json:"from"`
+	To         string `json:"to"`
+	FromNode   string `json:"fromNode"`
+	ToNode     string `json:"toNode"`
+	ClientNode string `json:"clientNode"`
+	// ClientApart is false when the client shared the old primary's node for want of another one.
+	ClientApart bool  `json:"clientApart"`
+	Epoch       int64 `json:"epoch"`
+	// Failover names the object that recorded the change; Evidence, Milliseconds and Timeline are from it.
+	Failover string `json:"failover,omitempty"`
+	Evidence string `json:"evidence,omitempty"`
+	// Timeline has microseconds since Detected by step.
+	Timeline map[string]int64 `json:"timeline,omitempty"`
+	// Error says what went wrong with the round, if anything.
+	Error string `json:"error,omitempty"`
+}
+
+// within is how long a fault may take until the round is given up.
+const within = 60 * time.Second
+
+// Run waits until the service is healthy and runs one round. The record is filled in as far as the round came.
+func (r Runner) Run(ctx context.Context, fault faults.Kind, id string) (Record, error) {
+	record := Record{Fault: fault}
+	err := r.run(ctx, &record, id)
+	if err != nil {
+		record.Error = err.Error()
+	}
+	return record, err
+}
+
+func (r Runner) run(ctx context.Context, record *Record, id string) error {
+	if err := r.WaitHealthy(ctx, 5*time.Minute); err != nil {
+		return err
+	}
+	old, err := r.Service.Primary(ctx)
+	if err != nil {
+		return err
+	}
+	c, apart, err := r.Clients.NotOn(ctx, old.Node)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	record.From, record.FromNode = old.Member, old.Node
+	record.ClientNode, record.ClientApart = c.Node, apart
+	config, err := r.loadConfig(ctx)
+	if err != nil {
+		return err
+	}
+	record.Measurement, err = Measure(ctx, c, id, Target{
+		Config: config,
+		Inject: func(ctx context.Context) error { return r.inject(ctx, record, old) },
+		Over: func(ctx context.Context) (bool, string, error) {
+			p, err := r.Service.Primary(ctx)
+			seen := fmt.Sprintf("the Lease says %s in epoch %d, clients are led to epoch %d", p.Member, p.Epoch, p.Routed)
+			return p.Epoch > old.Epoch && p.Routed == p.Epoch, seen, err
+		},
+		Within: within,
+	})
+	if now, readErr := r.Service.Primary(ctx); readErr == nil && now.Epoch > old.Epoch {
+		record.To, record.ToNode, record.Epoch = now.Member, now.Node, now.Epoch
+	}
+	if err != nil {
+		return fmt.Errorf("%s of %s: %w", record.Fault, old.Member, err)
+	}
+	return r.recorded(ctx, record)
+}
+
+func (r Runner) loadConfig(ctx context.Context) (load.Config, error) {
+	address, err := r.Service.Address(ctx)
+	if err != nil {
+		return load.Config{}, err
+	}
+	password, err := r.Service.Password(ctx)
+	return load.Config{Address: address, Password: password}, err
+}
+
+func (r Runner) inject(ctx context.Context, record *Record, old kube.Primary) error {
+	namespace := r.Service.Namespace
+	switch record.Fault {
+	case faults.EngineKill:
+		return r.Injector.KillEngine(ctx, namespace, old.Member)
+	case faults.ContainerKill:
+		return r.Injector.KillContainer(ctx, namespace, old.Member)
+	case faults.PodDelete:
+		return faults.DeletePod(ctx, r.Service, namespace, old.Member)
+	case faults.NodeOff:
+		return r.Injector.NodeOff(ctx, old.Node)
+	case faults.Switchover:
+		name, err := r.Switchover(ctx, "")
+		record.Failover = name
+		return err
+	}
+	return fmt.Errorf("there is no fault %q", record.Fault)
+}
+
+// Switchover asks for a planned change of primary and returns the request's name.
+func (r Runner) Switchover(ctx context.Context, target string) (string, error) {
+	request := &v1alpha1.Failover{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: r.Service.Name + "-", Namespace: r.Service.Namespace},
+		Spec: v1alpha1.FailoverSpec{
+			ServiceRef: v1alpha1.LocalReference{Name: r.Service.Name}, Type: v1alpha1.TypeSwitchover, Target: target,
+		},
+	}
+	if err := r.Service.Create(ctx, request); err != nil {
+		return "", fmt.Errorf("asking for a switchover of service %s/%s: %w", r.Service.Namespace, r.Service.Name, err)
+	}
+	return request.Name, nil
+}
+
+// recorded finds the Failover that tells how this change went.
+func (r Runner) recorded(ctx context.Context, record *Record) error {
+	if r.OperatorOff {
+		return nil // it is written when the operator is back
+	}
+	what := fmt.Sprintf("the Failover that records epoch %d of service %s", record.Epoch, r.Service.Name)
+	return kube.Until(ctx, 20*time.Second, what, func(ctx context.Context) (bool, string, error) {
+		var all v1alpha1.FailoverList
+		if err := r.Service.List(ctx, &all, client.InNamespace(r.Service.Namespace)); err != nil {
+			return false, "", err
+		}
+		seen := fmt.Sprintf("none of %d Failovers has that epoch and a timeline", len(all.Items))
+		for i := range all.Items {
+			fo := &all.Items[i]
+			if fo.Name == record.Failover && meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionStalled) {
+				stalled := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionStalled)
+				seen = fmt.Sprintf("Failover %s is stalled: %s: %s", fo.Name, stalled.Reason, stalled.Message)
+			}
+			if fo.Spec.ServiceRef.Name != r.Service.Name || fo.Status.Epoch != record.Epoch || len(fo.Status.Timeline) == 0 {
+				continue
+			}
+			record.Failover, record.Evidence = fo.Name, string(fo.Status.Evidence)
+			record.Timeline = map[string]int64{}
+			for _, entry := range fo.Status.Timeline {
+				if entry.ElapsedMicroseconds != nil {
+					record.Timeline[string(entry.Step)] = *entry.ElapsedMicroseconds
+				}
+			}
+			return true, "", nil
+		}
+		return false, seen, nil
+	})
+}
+
+// WaitHealthy waits until the next round may begin. A member whose container was killed twice waits for the kubelet's
+// back-off, which doubles up to five minutes; its pod is deleted instead, once it is a replica, so that fifty rounds do
+// not take a day. What a round measures is over by then.
+func (r Runner) WaitHealthy(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go r.renewBackedOff(ctx)
+	return r.Service.WaitHealthy(ctx, within, r.OperatorOff)
+}
+
+func (r Runner) renewBackedOff(ctx context.Context) {
+	_ = kube.UntilEvery(ctx, time.Hour, time.Second, "the end", func(ctx context.Context) (bool, string, error) {
+		pods, err := r.Service.Pods(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		primary, err := r.Service.Primary(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		for i := range pods {
+			if backedOff(&pods[i]) && pods[i].Name != primary.Member && pods[i].DeletionTimestamp == nil {
+				return false, "", faults.DeletePod(ctx, r.Service, r.Service.Namespace, pods[i].Name)
+			}
+		}
+		return false, "", nil
+	})
+}
+
+func backedOff(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" {
+			return true
+		}
+	}
+	return false
+}
