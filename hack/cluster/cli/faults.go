@@ -55,14 +55,15 @@ func nodeCommand(p *places) *cobra.Command {
 }
 
 func nodeOn(ctx context.Context, out io.Writer, folder layout.Folder, node layout.Machine, wait bool) error {
-	report := faults.Report{Fault: "on", Node: node.Name, UnixNano: time.Now().UnixNano()}
+	started := time.Now()
+	report := faults.Report{Fault: "on", Node: node.Name, UnixNano: started.UnixNano()}
 	if err := cluster.NodeOn(ctx, folder, node); err != nil {
 		return err
 	}
 	if wait {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
-		if err := cluster.WaitReady(ctx, folder, node); err != nil {
+		if err := cluster.WaitReady(ctx, folder, node, started); err != nil {
 			return err
 		}
 	}

@@ -3,11 +3,9 @@ package machine
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -63,7 +61,6 @@ func mounts(spec Spec) error {
 
 const (
 	restartAfter = 500 * time.Millisecond
-	pollEvery    = 20 * time.Millisecond
 	logLimit     = 64 << 20
 )
 
@@ -89,22 +86,6 @@ func describe(status unix.WaitStatus) string {
 		return unix.SignalName(status.Signal())
 	}
 	return fmt.Sprintf("exit code %d", status.ExitStatus())
-}
-
-// awaitNeeds waits until an address accepts connections.
-func awaitNeeds(needs string) {
-	network, address, found := strings.Cut(needs, ":")
-	if !found {
-		return
-	}
-	for {
-		connection, err := net.DialTimeout(network, address, time.Second)
-		if err == nil {
-			_ = connection.Close()
-			return
-		}
-		time.Sleep(pollEvery)
-	}
 }
 
 // children hands each exit status to whoever started the process. A first process is also given the orphans of all

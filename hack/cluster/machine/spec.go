@@ -28,7 +28,8 @@ type Program struct {
 	Name string   `json:"name"`
 	Args []string `json:"args"` // the path first
 	Log  string   `json:"log"`
-	// Needs is what must accept connections before the program starts: unix:PATH or tcp:ADDRESS.
+	// Needs is what must answer before the program starts: unix:PATH and tcp:ADDRESS must accept connections, an
+	// https: URL must give 200.
 	Needs string `json:"needs,omitempty"`
 }
 

@@ -55,6 +55,18 @@ func read(path string) (*Record, error) {
 	if err := json.Unmarshal(data, &found); err != nil {
 		return nil, fmt.Errorf("parsing the cluster's state %s: %w: remove the file and run down again", path, err)
 	}
+	// An empty map is not written, and nobody should have to ask whether one is there.
+	for _, set := range []*map[string]bool{&found.Off, &found.Isolated} {
+		if *set == nil {
+			*set = map[string]bool{}
+		}
+	}
+	if found.Machines == nil {
+		found.Machines = map[string]identity.Process{}
+	}
+	if found.Settings == nil {
+		found.Settings = map[string]string{}
+	}
 	return &found, nil
 }
 

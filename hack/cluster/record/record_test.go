@@ -22,6 +22,7 @@ func TestSaveAndLoad(t *testing.T) {
 		Folder:   folder,
 		Machines: map[string]identity.Process{"node-1": {PID: 1, Start: 2, Boot: "b"}},
 		Off:      map[string]bool{"node-2": true},
+		Isolated: map[string]bool{},
 		Settings: map[string]string{"/proc/sys/a": "1"},
 	}
 	if err := store.Save(want); err != nil {

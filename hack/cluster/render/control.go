@@ -13,7 +13,8 @@ const etcdAddress = "127.0.0.1:2379"
 
 func (b *builder) control() {
 	control := layout.Control()
-	api := fmt.Sprintf("tcp:%s:%d", control.Address, layout.APIPort)
+	// Ready, not only listening: the controller manager ends when the rights of its user are not there yet.
+	api := layout.APIURL() + "/readyz"
 	b.audit()
 	b.corefile()
 	b.spec(machine.Spec{

@@ -114,9 +114,9 @@ func (b *builder) kubelet(node layout.Machine) []string {
 		"containerRuntimeEndpoint": "unix://" + ContainerdSocket,
 		"cgroupDriver":             "cgroupfs",
 		"cgroupRoot":               node.Cgroup(),
-		// One flat group per node: quality-of-service groups need controllers that small machines do not delegate,
-		// and three kubelets would each try to size the same ones.
-		"cgroupsPerQOS":          false,
+		// Groups per pod below one per node: without them every node's containers would share the same parent.
+		"cgroupsPerQOS": true,
+		// The machine's memory is not divided among the nodes; limits are the pods' own.
 		"enforceNodeAllocatable": []string{},
 		"failSwapOn":             false,
 		// No registry can bring back an image that was cleaned away to make room.

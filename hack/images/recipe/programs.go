@@ -44,3 +44,27 @@ func program(ctx context.Context, folder, source, target string) (image.Entry, e
 	}
 	return image.FromHost(binary, target, 0o755)
 }
+
+func understudy(ctx context.Context, r Request) (image.Image, error) {
+	agent, err := program(ctx, r.Repository, "./cmd/agent", "/understudy-agent")
+	if err != nil {
+		return image.Image{}, err
+	}
+	manager, err := program(ctx, r.Repository, ".", "/manager")
+	if err != nil {
+		return image.Image{}, err
+	}
+	return image.New("docker.io/understudy/understudy:"+r.Tag, v1.Config{
+		User: unprivileged, Entrypoint: []string{"/manager"}, WorkingDir: "/",
+	}, []image.Entry{agent}, []image.Entry{manager})
+}
+
+func client(ctx context.Context, r Request) (image.Image, error) {
+	entry, err := program(ctx, r.Repository, "./test/client", "/client")
+	if err != nil {
+		return image.Image{}, err
+	}
+	return image.New("docker.io/understudy/client:"+r.Tag, v1.Config{
+		User: unprivileged, Entrypoint: []string{"/client"}, WorkingDir: "/",
+	}, []image.Entry{entry})
+}

@@ -4,6 +4,7 @@ package recipe
 import (
 	"context"
 
+	"understudy.dev/understudy/hack/images/deb"
 	"understudy.dev/understudy/hack/images/image"
 )
 
@@ -19,13 +20,20 @@ type Request struct {
 type Recipe struct {
 	Name string
 	Make func(context.Context, Request) (image.Image, error)
-	// Optional ones are made only when named: they need something that not every machine has.
+	// Optional ones are made only when named: they need more than the machine's own packages.
 	Optional bool
 }
 
 // All lists the images.
 func All() []Recipe {
+	redis := engine{
+		reference: "docker.io/library/redis:7.0", packages: []string{"redis-server", "redis-tools"}, prefix: "redis",
+		variable: "REDIS_VERSION", source: deb.Host,
+	}
 	return []Recipe{
 		{Name: "pause", Make: pause},
+		{Name: "redis", Make: redis.make},
+		{Name: "understudy", Make: understudy},
+		{Name: "client", Make: client},
 	}
 }
