@@ -1,0 +1,149 @@
+// Command bench measures on a real cluster what a client sees of each fault: the outage of its writes, and which
+// acknowledged writes were lost. test/client says what an outage is.
+//
+//	go run ./test/bench --rounds 50 --sentinel --json bench.json
+//	go run ./test/bench --operator-off --faults engine-kill,container-kill
+//	go run ./test/bench --rest
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"understudy.dev/understudy/test/internal/clients"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/sentinel"
+)
+
+type options struct {
+	rounds, nodeRounds, sentinelRounds int
+	faults                             []faults.Kind
+	service, namespace, image          string
+	json, cluster, repository          string
+	sentinelImage                      string
+	operatorOff, sentinel, rest        bool
+	restSeconds                        int
+}
+
+func main() {
+	o, err := parse()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = o.run(ctx)
+		stop()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse() (options, error) {
+	var o options
+	var kinds string
+	flag.IntVar(&o.rounds, "rounds", 50, "rounds of each fault")
+	flag.IntVar(&o.nodeRounds, "node-rounds", 5, "rounds of node-off, each of which boots a node again")
+	flag.StringVar(&kinds, "faults", "engine-kill,container-kill,pod-delete,switchover,node-off", "faults to measure, empty for none")
+	flag.StringVar(&o.service, "service", "cache", "the ReplicatedService; config/samples/redis.yaml makes this one")
+	flag.StringVar(&o.namespace, "namespace", "default", "its namespace")
+	flag.StringVar(&o.image, "client-image", clients.DefaultImage, "image of the load client")
+	flag.StringVar(&o.json, "json", "", "file to write everything measured to")
+	flag.StringVar(&o.cluster, "cluster", "local", "local: the test cluster of make cluster-up; current: whatever KUBECONFIG names, without node-off")
+	flag.StringVar(&o.repository, "repository", ".", "folder of the repository, with .cluster in it")
+	flag.BoolVar(&o.operatorOff, "operator-off", false, "scale the operator to zero for the faults, and back afterwards")
+	flag.BoolVar(&o.sentinel, "sentinel", false, "run engine-kill against Redis Sentinel too, to compare with")
+	flag.IntVar(&o.sentinelRounds, "sentinel-rounds", 10, "rounds against Redis Sentinel")
+	flag.StringVar(&o.sentinelImage, "sentinel-image", "docker.io/library/redis:7.0", "image with redis-server and redis-sentinel")
+	flag.BoolVar(&o.rest, "rest", false, "measure a service at rest instead: requests to the API server, memory, image layers")
+	flag.IntVar(&o.restSeconds, "rest-seconds", 60, "how long to watch a service at rest")
+	flag.Parse()
+	for kind := range strings.SplitSeq(kinds, ",") {
+		switch {
+		case kind == "":
+		case !slices.Contains(faults.Kinds, faults.Kind(kind)):
+			return o, fmt.Errorf("--faults: %q is none: use %v", kind, faults.Kinds)
+		default:
+			o.faults = append(o.faults, faults.Kind(kind))
+		}
+	}
+	if o.cluster == "current" {
+		o.faults = slices.DeleteFunc(o.faults, func(k faults.Kind) bool { return k == faults.NodeOff })
+	}
+	return o, nil
+}
+
+func (o options) run(ctx context.Context) error {
+	c, err := kube.Connect()
+	if err != nil {
+		return err
+	}
+	injector, err := faults.Choose(c, o.repository, o.cluster)
+	if err != nil {
+		return err
+	}
+	report := Report{Environment: environment(ctx, c, injector)}
+	if o.rest {
+		report.Rest, err = o.atRest(ctx, c)
+		if err != nil {
+			return err
+		}
+		return o.finish(report)
+	}
+	set := clients.Set{Cluster: c, Namespace: o.namespace, Image: o.image}
+	if err := set.Ensure(ctx); err != nil {
+		return err
+	}
+	// What was measured is printed even when something stops the rest.
+	problem := o.measure(ctx, c, set, injector, &report)
+	if err := o.finish(report); err != nil {
+		return err
+	}
+	if problem == nil && report.failed() > 0 {
+		problem = fmt.Errorf("%d rounds failed: see their errors above, and describe rsvc/%s", report.failed(), o.service)
+	}
+	return problem
+}
+
+func (o options) measure(ctx context.Context, c *kube.Cluster, set clients.Set, injector faults.Injector, report *Report) error {
+	run := &series{options: o, cluster: c, set: set, injector: injector, report: report, id: time.Now().UTC().Format("150405")}
+	var problems []error
+	if len(o.faults) > 0 {
+		problems = append(problems, run.service(ctx))
+	}
+	if o.sentinel {
+		host, ok := injector.(faults.Host)
+		if !ok {
+			return errors.New("--sentinel kills a process from the host and needs --cluster=local")
+		}
+		problems = append(problems, run.sentinel(ctx, host, sentinel.Peer{
+			Cluster: c, Namespace: o.namespace, Image: o.sentinelImage,
+			Settings: sentinel.Settings{DownAfterMilliseconds: 1000, FailoverTimeoutMilliseconds: 3000, Quorum: 2},
+		}))
+	}
+	return errors.Join(problems...)
+}
+
+func (o options) finish(report Report) error {
+	report.print(os.Stdout)
+	if o.json == "" {
+		return nil
+	}
+	raw, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(o.json, append(raw, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the measurements: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/lease"
+	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/test/internal/clients"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/operator"
+	"understudy.dev/understudy/test/internal/rounds"
+	"understudy.dev/understudy/test/internal/sentinel"
+)
+
+// series runs all rounds of one benchmark.
+type series struct {
+	options
+
+	cluster  *kube.Cluster
+	set      clients.Set
+	injector faults.Injector
+	report   *Report
+	id       string
+}
+
+// giveUpAfter rounds of one fault that failed one after the other.
+const giveUpAfter = 3
+
+func (s *series) service(ctx context.Context) (err error) {
+	runner := rounds.Runner{
+		Service: kube.Service{Cluster: s.cluster, Namespace: s.namespace, Name: s.options.service},
+		Clients: s.set, Injector: s.injector, OperatorOff: s.operatorOff,
+	}
+	if err := runner.Service.WaitHealthy(ctx, 5*time.Minute, false); err != nil {
+		return err
+	}
+	if s.operatorOff {
+		before, err := operator.Scale(ctx, s.cluster, 0)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			// The operator comes back even when the run was interrupted.
+			back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+			defer cancel()
+			_, scaleErr := operator.Scale(back, s.cluster, before)
+			err = errors.Join(err, scaleErr)
+		}()
+	}
+	for _, fault := range s.options.faults {
+		if err := s.fault(ctx, runner, fault); err != nil {
+			return err
+		}
+	}
+	return runner.WaitHealthy(ctx, 5*time.Minute)
+}
+
+func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.Kind) (err error) {
+	subject, n := "understudy", s.rounds
+	if s.operatorOff {
+		subject = "understudy, operator off"
+		if fault == faults.Switchover {
+			return nil // it is the operator who carries out a request
+		}
+	}
+	if fault == faults.NodeOff {
+		n = s.nodeRounds
+		restore, err := s.shortLease(ctx, runner)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, restore()) }()
+	}
+	failed := 0
+	for i := range n {
+		record, roundErr := runner.Run(ctx, fault, fmt.Sprintf("%s-%s-%d", s.id, fault, i))
+		if fault == faults.NodeOff && record.FromNode != "" {
+			if err := s.injector.NodeOn(context.WithoutCancel(ctx), record.FromNode); err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.report.add(subject, record)
+		s.progress(subject, i, n, record)
+		if failed++; roundErr == nil {
+			failed = 0
+		}
+		if failed == giveUpAfter {
+			return fmt.Errorf("giving %s up after %d failed rounds in a row: %w", fault, failed, roundErr)
+		}
+	}
+	return nil
+}
+
+func (s *series) sentinel(ctx context.Context, host faults.Host, peer sentinel.Peer) error {
+	subject := "redis sentinel"
+	s.report.Environment.Sentinel = &peer.Settings
+	if err := peer.Ensure(ctx); err != nil {
+		return err
+	}
+	for i := range s.sentinelRounds {
+		record, err := peer.Round(ctx, s.set, host, fmt.Sprintf("%s-sentinel-%d", s.id, i))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.report.add(subject, record)
+		s.progress(subject, i, s.sentinelRounds, record)
+		if err != nil {
+			return fmt.Errorf("round %d against Redis Sentinel: %w", i, err)
+		}
+	}
+	return peer.Remove(ctx)
+}
+
+func (s *series) progress(subject string, i, n int, r rounds.Record) {
+	line := fmt.Sprintf("%s %s %d/%d: %s → %s, outage %.1f ms, %d acknowledged, %d lost", subject, r.Fault, i+1, n,
+		r.From, r.To, milliseconds(r.Outage.Microseconds), r.Acknowledged, r.Verification.Lost)
+	if r.Evidence != "" {
+		line += ", " + r.Evidence
+	}
+	if r.Error != "" {
+		line += ": " + r.Error
+	}
+	fmt.Fprintln(os.Stderr, line)
+}
+
+// nodeOffLease is the lease under which node-off is measured: with it a dead node is the slowest fault by far, so that
+// the figure means nothing without it.
+const nodeOffLease = 1500
+
+// shortLease puts the service under a policy with a lease of 1500 ms, waits until the Lease has it, and returns how to
+// undo that.
+func (s *series) shortLease(ctx context.Context, runner rounds.Runner) (restore func() error, err error) {
+	policy := &v1alpha1.FailoverPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "understudy-bench"},
+		Spec: v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{
+			HeartbeatIntervalMilliseconds: 100, SuspectAfterMilliseconds: 800, LeaseDurationMilliseconds: nodeOffLease,
+		}},
+	}
+	if err := s.cluster.Create(ctx, policy); client.IgnoreAlreadyExists(err) != nil {
+		return nil, fmt.Errorf("making the policy for node-off: %w", err)
+	}
+	before, err := s.refer(ctx, runner.Service, &v1alpha1.LocalReference{Name: policy.Name})
+	if err != nil {
+		return nil, err
+	}
+	restore = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if _, err := s.refer(ctx, runner.Service, before); err != nil {
+			return err
+		}
+		return client.IgnoreNotFound(s.cluster.Delete(ctx, policy))
+	}
+	err = kube.Until(ctx, time.Minute, fmt.Sprintf("the Lease to carry a lease of %d ms", nodeOffLease), func(ctx context.Context) (bool, string, error) {
+		var obj coordinationv1.Lease
+		key := client.ObjectKey{Namespace: s.namespace, Name: names.Lease(s.options.service)}
+		if err := s.cluster.Get(ctx, key, &obj); err != nil {
+			return false, "", err
+		}
+		register, err := lease.Read(&obj)
+		return register.Terms.LeaseMillis == nodeOffLease, fmt.Sprintf("%d ms", register.Terms.LeaseMillis), err
+	})
+	if err != nil {
+		return nil, errors.Join(err, restore())
+	}
+	return restore, nil
+}
+
+func (s *series) refer(ctx context.Context, service kube.Service, to *v1alpha1.LocalReference) (before *v1alpha1.LocalReference, err error) {
+	obj, err := service.Object(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before = obj.Spec.FailoverPolicyRef
+	patch := client.MergeFrom(obj.DeepCopy())
+	obj.Spec.FailoverPolicyRef = to
+	if err := s.cluster.Patch(ctx, obj, patch); err != nil {
+		return nil, fmt.Errorf("changing the policy of service %s/%s: %w", service.Namespace, service.Name, err)
+	}
+	return before, nil
+}
