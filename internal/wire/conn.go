@@ -12,6 +12,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -153,4 +155,22 @@ func (c *Conn) Close(reason string) {
 // an ICMP error and a time-out are silence, for a firewall can make them.
 func EndedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// Abort closes without a goodbye, for a connection that is broken already.
+func (c *Conn) Abort() { _ = c.tls.NetConn().Close() }
+
+// SetUserTimeout lets the kernel cut the connection when sent bytes stay unacknowledged for d.
+func (c *Conn) SetUserTimeout(d time.Duration) {
+	tcp, ok := c.tls.NetConn().(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // best effort: without it TCP's own limits hold
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
 }

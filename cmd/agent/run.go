@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"github.com/google/uuid"
+
+	"understudy.dev/understudy/internal/agent"
+	"understudy.dev/understudy/internal/agentconfig"
+	"understudy.dev/understudy/internal/engine/redis"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/guard"
+	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/wire"
+)
+
+// memoryLimit makes the collector work harder rather than let the agent grow beyond its share of the engine's container.
+const memoryLimit = 16 << 20
+
+// run is PID 1.
+func run() error {
+	debug.SetMemoryLimit(memoryLimit)
+	debug.SetGCPercent(50)
+	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))
+	if err := checkPlace(); err != nil {
+		return err
+	}
+	options, err := assemble(log)
+	if err != nil {
+		return err
+	}
+	a := agent.New(options)
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	go func() {
+		<-term
+		a.Leave()
+	}()
+	log.Info("Agent starts", "run", options.Self.String(), "addresses", options.IPs)
+	return a.Run(context.Background())
+}
+
+// checkPlace refuses to run where fencing would not be complete: kill(-1) reaches every process of a PID namespace only
+// from its PID 1, and on the host's network the engine's port would not be this pod's alone.
+func checkPlace() error {
+	if pid := os.Getpid(); pid != 1 {
+		return fmt.Errorf("the agent must be PID 1 of the engine's container, it is %d: remove shareProcessNamespace or hostPID from the pod", pid)
+	}
+	pod, host := os.Getenv("POD_IP"), os.Getenv("HOST_IP")
+	if pod != "" && pod == host {
+		return fmt.Errorf("the pod's address is its node's (%s): remove hostNetwork from the pod", pod)
+	}
+	return nil
+}
+
+func assemble(log logr.Logger) (agent.Options, error) {
+	var o agent.Options
+	config, err := agentconfig.Load(names.ConfigDir + "/" + names.ConfigKey)
+	if err != nil {
+		return o, err
+	}
+	member, uid, ips := os.Getenv("POD_NAME"), os.Getenv("POD_UID"), podIPs()
+	if member == "" || uid == "" || len(ips) == 0 {
+		return o, errors.New("POD_NAME, POD_UID and POD_IP must be set by the downward API")
+	}
+	ordinal, err := names.Ordinal(member)
+	if err != nil {
+		return o, err
+	}
+	identity, err := wire.NewIdentity(names.CertsDir, member)
+	if err != nil {
+		return o, err
+	}
+	password, err := os.ReadFile(names.SecretDir + "/" + names.PasswordKey)
+	if err != nil {
+		return o, fmt.Errorf("reading the engine's password: %w", err)
+	}
+	kube, err := agent.NewKube(config.Namespace, names.Lease(config.Service))
+	if err != nil {
+		return o, err
+	}
+	return agent.Options{
+		Config: config, Self: failover.Run{Member: member, PodUID: uid, BootID: uuid.NewString()}, Ordinal: ordinal,
+		IPs: ips, Node: os.Getenv("NODE_NAME"), StateDir: names.StateDir, DataDir: names.DataDir, Binary: "/proc/self/exe",
+		Engine: redis.New(*config.Redis, names.DataDir, strings.TrimRight(string(password), "\r\n")),
+		Kube:   kube, Identity: identity, Log: log,
+	}, nil
+}
+
+func podIPs() []string {
+	for _, v := range []string{os.Getenv("POD_IPS"), os.Getenv("POD_IP")} {
+		if v != "" {
+			return strings.Split(v, ",")
+		}
+	}
+	return nil
+}
+
+func runGuard() error { return guard.Main() }

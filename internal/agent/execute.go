@@ -1,0 +1,304 @@
+package agent
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"time"
+
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/guard"
+	"understudy.dev/understudy/internal/wire"
+)
+
+// execute does one action and reports whether it changed what is known at once, so that another decision is due.
+func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
+	switch action.Kind {
+	case failover.StartEngine:
+		a.startEngine(now)
+	case failover.Fence:
+		a.fence(action.Note)
+	case failover.Follow:
+		a.follow(action)
+	case failover.Remember:
+		a.remember(action)
+	case failover.SendHeartbeats:
+		a.sendHeartbeats(now)
+		return true
+	case failover.Open:
+		a.open(now, action)
+	case failover.Begin:
+		return a.begin(now, action)
+	case failover.AskPromises:
+		a.askPromises(now)
+		return true
+	case failover.Grant:
+		a.grant(now, action)
+	case failover.GiveUp:
+		a.Log.Info("Gives the attempt up", "epoch", action.Epoch, "why", action.Note)
+		a.obs.GiveUp(now, action.Pause)
+		return true
+	case failover.Renumber:
+		l := a.obs.Lease
+		l.Epoch, l.Holder = action.Epoch, a.Self
+		a.swap(action.Kind, l)
+	case failover.WriteTerms:
+		l := a.obs.Lease
+		l.Terms = *action.Terms
+		a.swap(action.Kind, l)
+	case failover.HandOver:
+		a.beginHandover("", nil)
+	}
+	return false
+}
+
+// remember makes a promise durable.
+func (a *Agent) remember(action failover.Action) {
+	if a.doing[failover.Remember] {
+		return
+	}
+	a.doing[failover.Remember] = true
+	d := *action.Durable
+	a.persist(func() *failover.Durable { return &d }, func(error) { delete(a.doing, failover.Remember) })
+}
+
+// persist puts on disk what compute asks for when the disk's turn comes; nil: nothing.
+func (a *Agent) persist(compute func() *failover.Durable, then func(error)) {
+	ok := a.disk.decide(func() (func(), func()) {
+		d := compute()
+		if d == nil {
+			return nil, func() { then(nil) }
+		}
+		d.Promise = max(d.Promise, a.obs.Durable.Promise) // a promise never falls, whatever order things came in
+		var err error
+		return func() { err = a.promise.save(*d) }, func() {
+			if err == nil {
+				a.obs.Durable = *d
+				a.obs.OnDurableTenure(guard.Now())
+			} else {
+				a.Log.Error(err, "The promise could not be made durable")
+			}
+			then(err)
+		}
+	})
+	if !ok {
+		a.Log.Info("The promise's disk does not answer; requests that need it are dropped")
+	}
+}
+
+// follow points the engine at the new primary, unless it follows that address already.
+func (a *Agent) follow(action failover.Action) {
+	if a.doing[failover.Follow] || a.fencing {
+		return
+	}
+	e := &a.obs.Engine
+	if a.proc.upstream == action.Address && e.Following == action.Run {
+		e.FollowingEpoch = action.Epoch // the same run renumbered itself; the link never broke
+		return
+	}
+	a.doing[failover.Follow] = true
+	var err error
+	a.orders.do(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
+		defer cancel()
+		err = a.Engine.Follow(ctx, action.Address)
+	}, func() {
+		delete(a.doing, failover.Follow)
+		if err != nil {
+			a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member)
+			return
+		}
+		if a.obs.Durable.Promise > action.Epoch {
+			a.detach(func(bool) {}) // a promise came between
+			return
+		}
+		e.Following, e.FollowingEpoch, e.LinkUp = action.Run, action.Epoch, false
+		a.proc.upstream, a.proc.toldAt = action.Address, guard.Now()
+		a.Log.Info("Follows", "primary", action.Run.Member, "epoch", action.Epoch, "address", action.Address)
+		go a.probeOnce(a.ctx, nil)
+	})
+}
+
+// detach cuts the link to the primary and verifies it; an engine that does not run has none.
+func (a *Agent) detach(then func(cut bool)) {
+	if a.obs.Engine.State != failover.EngineRunning {
+		if a.obs.Engine.State == failover.EngineStarting && a.proc.upstream == "" {
+			then(true) // it was never told to follow anybody
+			return
+		}
+		then(a.obs.Engine.State == failover.EngineStopped && !a.fencing)
+		return
+	}
+	var err error
+	a.orders.do(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
+		defer cancel()
+		err = a.Engine.Detach(ctx)
+	}, func() {
+		if err != nil {
+			a.Log.Error(err, "The link to the primary could not be cut")
+			then(false)
+			return
+		}
+		e := &a.obs.Engine
+		e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
+		a.proc.upstream, a.proc.toldAt = "", guard.Now()
+		go a.probeOnce(a.ctx, func() { then(true) }) // the position as it is after the cut
+	})
+}
+
+// sendHeartbeats sends one to every member that we have a connection to, and arms the guard anew.
+func (a *Agent) sendHeartbeats(now failover.Instant) {
+	for _, l := range a.out {
+		hb := a.obs.Heartbeat(now, l.run, a.upstreamAddress())
+		l.send(wire.Frame{Heartbeat: &hb})
+	}
+	a.obs.OnBeat(now)
+	a.arm()
+}
+
+func (a *Agent) upstreamAddress() string {
+	return net.JoinHostPort(a.IPs[0], strconv.Itoa(a.Engine.Port()))
+}
+
+// arm moves the guard's instant forward while the engine is open or being opened.
+func (a *Agent) arm() {
+	t := a.obs.Tenure
+	if t == nil || a.fencing || (!t.Opened && !a.doing[failover.Open]) {
+		return
+	}
+	if until := t.ServeUntil(a.obs.Lease.Terms); until > 0 {
+		a.guard.Arm(until)
+	}
+}
+
+// open promotes the engine under the guard, routes clients to it and tells the replicas.
+func (a *Agent) open(now failover.Instant, action failover.Action) {
+	if a.doing[failover.Open] || a.fencing || a.guard.PID == 0 {
+		return
+	}
+	a.doing[failover.Open] = true
+	a.obs.Tenure.Confirmed = true
+	a.stamp(stepConfirmed)
+	a.arm()
+	var err error
+	minReplicas := a.obs.Lease.Terms.MinReplicasToWrite
+	a.orders.do(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
+		defer cancel()
+		err = a.Engine.Promote(ctx, minReplicas)
+	}, func() {
+		delete(a.doing, failover.Open)
+		a.onOpened(action.Epoch, err)
+	})
+	_ = now
+}
+
+func (a *Agent) onOpened(epoch failover.Epoch, err error) {
+	t := a.obs.Tenure
+	if t == nil || t.Epoch != epoch {
+		a.fence("the epoch changed while it was being promoted")
+		return
+	}
+	if err != nil {
+		a.Log.Error(err, "The engine could not be promoted", "epoch", epoch)
+		a.fence("its engine could not be promoted: " + err.Error())
+		return
+	}
+	e := &a.obs.Engine
+	e.Writable, e.Following, e.LinkUp = true, failover.Run{}, false
+	a.proc.upstream, a.proc.toldAt = "", guard.Now()
+	t.Opened, t.OpenedAt, t.Beat = true, guard.Now(), 0
+	a.stamp(stepPromoted)
+	a.setDataEpoch(epoch)
+	a.Log.Info("Serves as primary", "epoch", epoch)
+	a.route(epoch)
+}
+
+// begin starts an attempt once the engine's position is known as it is after the old primary's last byte.
+func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
+	if a.doing[failover.Begin] {
+		return false
+	}
+	if a.proc.probedAt < action.Detected && now.Sub(action.Detected) < 20*time.Millisecond {
+		a.doing[failover.Begin] = true
+		go a.probeOnce(a.ctx, func() { delete(a.doing, failover.Begin) })
+		return false
+	}
+	a.attempts++
+	a.obs.Begin(now, a.attempts, action.Detected)
+	a.startRecord(now, action.Detected)
+	for _, l := range a.out {
+		r := a.obs.Request(now, l.run)
+		l.send(wire.Frame{PreVote: &r})
+	}
+	return true
+}
+
+// askPromises asks every member, and this one by the same rules.
+func (a *Agent) askPromises(now failover.Instant) {
+	a.obs.NextPhase(now, failover.PhasePromise)
+	for _, l := range a.out {
+		r := a.obs.Request(now, l.run)
+		l.send(wire.Frame{PromiseRequest: &r})
+	}
+	a.givePromise(a.obs.Request(now, a.Self), func(p failover.Promise) { a.obs.OnPromise(guard.Now(), p) })
+}
+
+// grant swaps the Lease under the very version that promises and evidence were collected under (rule SameVersion).
+func (a *Agent) grant(now failover.Instant, action failover.Action) {
+	at := a.obs.Attempt
+	at.Evidence, at.Promised = failover.EvidenceKind(action.Note), now
+	a.obs.NextPhase(now, failover.PhaseGranting)
+	a.oldHeard = a.obs.Heard
+	a.stamp(stepPromised)
+	l := a.obs.Lease
+	l.Version, l.Epoch, l.Holder = at.Version, at.Epoch, a.Self
+	a.swap(failover.Grant, l)
+	a.prefetchSlices()
+}
+
+// swap writes the Lease by compare-and-swap. A lost answer is read back, never assumed.
+func (a *Agent) swap(kind failover.ActionKind, l failover.Lease) {
+	if a.doing[kind] {
+		return
+	}
+	a.doing[kind] = true
+	go func() {
+		ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
+		written, err := a.Kube.SwapLease(ctx, l)
+		cancel()
+		if err == nil {
+			a.post(func() { a.onSwapped(kind, written, nil) })
+			return
+		}
+		ctx, cancel = context.WithTimeout(a.ctx, apiTimeout)
+		defer cancel()
+		read, readErr := a.Kube.ReadLease(ctx)
+		a.post(func() {
+			if readErr == nil {
+				a.onLease(read, true)
+			}
+			a.onSwapped(kind, failover.Lease{}, err)
+		})
+	}()
+}
+
+func (a *Agent) onSwapped(kind failover.ActionKind, written failover.Lease, err error) {
+	now := guard.Now()
+	unmark := func() { delete(a.doing, kind) }
+	if err != nil {
+		a.Log.Info("The Lease was not written", "action", kind, "why", err.Error())
+		if at := a.obs.Attempt; kind == failover.Grant && at != nil && at.Phase == failover.PhaseGranting {
+			a.obs.GiveUp(now, 0)
+		}
+		time.AfterFunc(100*time.Millisecond, func() { a.post(unmark) }) // a slow or absent API server is not hammered
+		return
+	}
+	unmark()
+	a.onLease(written, true)
+	if kind == failover.Renumber {
+		a.setDataEpoch(written.Epoch)
+		a.route(written.Epoch)
+	}
+}

@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/guard"
+	"understudy.dev/understudy/internal/wire"
+)
+
+const (
+	// handoverLimit bounds the time in which writes are held back; after it the primary goes on.
+	handoverLimit = 3 * time.Second
+	// successorLimit is how long an ending agent waits for somebody to take over, as a voter.
+	successorLimit = 3 * time.Second
+)
+
+// handover is one under way.
+type handover struct {
+	epoch   failover.Epoch
+	target  string
+	replies []func(wire.HandoverReply)
+}
+
+// beginHandover holds writes back, waits until the target has all, fences, and says Released (rule Handover). Until the
+// fence a failure leaves this run the primary of the same epoch.
+func (a *Agent) beginHandover(target string, reply func(wire.HandoverReply)) {
+	refuse := func(reason, message string) {
+		if reply != nil {
+			reply(wire.HandoverReply{Refused: true, Reason: reason, Message: message})
+		}
+	}
+	t := a.obs.Tenure
+	if t == nil || !t.Opened || a.fencing {
+		refuse("NotPrimary", a.Self.Member+" is not the serving primary")
+		return
+	}
+	if a.handover != nil {
+		if reply != nil && (target == "" || target == a.handover.target) {
+			a.handover.replies = append(a.handover.replies, reply)
+			return
+		}
+		refuse("HandoverUnderWay", "a handover to "+a.handover.target+" is under way")
+		return
+	}
+	best, why := a.chooseTarget(target)
+	if best == "" {
+		if a.leaving {
+			a.Log.Info("Nobody can take over; ends without a handover", "why", why)
+			a.fence("its pod is being ended and nobody can take over")
+			return
+		}
+		refuse("NoCandidate", why)
+		return
+	}
+	a.handover = &handover{epoch: t.Epoch, target: best}
+	if reply != nil {
+		a.handover.replies = append(a.handover.replies, reply)
+	}
+	a.Log.Info("Hands over", "target", best, "epoch", t.Epoch)
+	a.runHandover(a.handover)
+}
+
+// chooseTarget takes the wanted member if it may become primary, or the best that says it may.
+func (a *Agent) chooseTarget(want string) (string, string) {
+	best, rank := "", failover.Rank{}
+	for m, c := range a.obs.Tenure.Acks {
+		l := a.out[m]
+		if m == a.Self.Member || l == nil || l.run != c.Run || (want != "" && m != want) {
+			continue
+		}
+		if !c.Eligible || guard.Now().Sub(c.Arrived) > a.obs.Lease.Terms.SuspectAfter() {
+			continue
+		}
+		if r := (failover.Rank{Eligible: true, Position: c.Position, Ordinal: ordinalOf(m)}); best == "" || r.Better(rank) {
+			best, rank = m, r
+		}
+	}
+	switch {
+	case best != "":
+		return best, ""
+	case want != "":
+		return "", want + " does not answer, or a guard refuses it: see the condition FailoverPossible of the service"
+	default:
+		return "", "no replica answers that it could take over"
+	}
+}
+
+func (a *Agent) runHandover(h *handover) {
+	reports := make(chan failover.Position, 1)
+	a.waiters[h.target] = reports
+	ask := func(p failover.Position) {
+		if l := a.out[h.target]; l != nil {
+			l.send(wire.Frame{PositionRequest: &wire.PositionRequest{Epoch: h.epoch, AtMin: p}})
+		}
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(a.ctx, handoverLimit)
+		defer cancel()
+		final, err := a.drainTo(ctx, h, ask, reports)
+		a.post(func() { a.onDrained(h, final, err) })
+	}()
+}
+
+// drainTo holds writes back and returns when the target has the final position.
+func (a *Agent) drainTo(ctx context.Context, h *handover, ask func(failover.Position), reports <-chan failover.Position) (failover.Position, error) {
+	final := failover.Position{DataEpoch: h.epoch}
+	if err := a.Engine.Pause(ctx, handoverLimit+time.Second); err != nil {
+		return final, fmt.Errorf("holding back writes: %w", err)
+	}
+	r, err := a.Engine.Probe(ctx)
+	if err != nil {
+		return final, fmt.Errorf("reading the final position: %w", err)
+	}
+	final.Offset = r.Offset
+	a.post(func() { ask(final) })
+	for {
+		select {
+		case <-ctx.Done():
+			return final, fmt.Errorf("waiting for %s to reach the final position %d: %w", h.target, final.Offset, ctx.Err())
+		case p := <-reports:
+			if !p.Less(final) {
+				return final, nil
+			}
+			a.post(func() { ask(final) })
+		}
+	}
+}
+
+func (a *Agent) onDrained(h *handover, final failover.Position, err error) {
+	delete(a.waiters, h.target)
+	a.handover = nil
+	t := a.obs.Tenure
+	if err == nil && (t == nil || t.Epoch != h.epoch || a.fencing) {
+		err = fmt.Errorf("epoch %d ended during the handover", h.epoch)
+	}
+	if err != nil {
+		a.Log.Error(err, "The handover failed; goes on as primary", "target", h.target)
+		a.resume()
+		a.replyHandover(h, wire.HandoverReply{Refused: true, Reason: "HandoverFailed", Message: err.Error()})
+		if a.leaving {
+			a.fence("its pod is being ended and the handover failed")
+		}
+		return
+	}
+	a.release = failover.Release{Epoch: h.epoch, Position: final, Target: h.target}
+	a.obs.Engine.Position = final
+	a.fence("it handed over to " + h.target)
+	a.replyHandover(h, wire.HandoverReply{Target: h.target})
+}
+
+func (a *Agent) resume() {
+	a.orders.do(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
+		defer cancel()
+		if err := a.Engine.Resume(ctx); err != nil {
+			a.Log.Error(err, "Writes could not be let go on; they do by themselves after the pause", "limit", handoverLimit)
+		}
+	}, func() {})
+}
+
+func (a *Agent) replyHandover(h *handover, r wire.HandoverReply) {
+	for _, reply := range h.replies {
+		reply(r)
+	}
+}
+
+// answerPosition answers when the asked position is reached or a little time is over; the asker asks again.
+func (a *Agent) answerPosition(l *link, r wire.PositionRequest) {
+	until := guard.Now().Add(500 * time.Millisecond)
+	var again func()
+	again = func() {
+		p := a.obs.Engine.Position
+		if now := guard.Now(); p.Less(r.AtMin) && now < until {
+			time.AfterFunc(time.Millisecond, func() { a.probeOnce(a.ctx, again) })
+			return
+		}
+		l.send(wire.Frame{Position: &wire.PositionReport{Epoch: r.Epoch, Position: p}})
+	}
+	go a.probeOnce(a.ctx, again)
+}
+
+func (a *Agent) onPosition(member string, p wire.PositionReport) {
+	if ch := a.waiters[member]; ch != nil {
+		select {
+		case ch <- p.Position:
+		default:
+		}
+	}
+}
+
+// endIfDone ends an agent that was asked to, once somebody else serves or nobody will, and its engine is dead.
+func (a *Agent) endIfDone() {
+	if !a.leaving || a.obs.Tenure != nil || a.ended {
+		return
+	}
+	now := guard.Now()
+	held := a.obs.Ended == a.obs.Lease.Epoch && a.obs.Ended > 0
+	succeeded := a.obs.Heard.Epoch > a.obs.Ended
+	if held && !succeeded && now.Sub(a.leftAt) < successorLimit {
+		return
+	}
+	if a.proc.pid != 0 {
+		a.fence("its pod is being ended")
+	}
+	if a.fencing || a.doing[failover.StartEngine] {
+		return
+	}
+	if held && !succeeded && !a.releaseWritten() {
+		return
+	}
+	a.ended = true
+	for l := range a.links {
+		l.conn.Close("its pod is being ended")
+	}
+	a.Log.Info("Ends")
+}
+
+// releaseWritten writes the release into the Lease for those who did not hear it, and reports whether that was tried.
+func (a *Agent) releaseWritten() bool {
+	if a.obs.Lease.Terms.Released == a.obs.Ended || guard.Now().Sub(a.leftAt) > 2*successorLimit {
+		return true
+	}
+	l := a.obs.Lease
+	l.Terms.Released = a.obs.Ended
+	a.swap(failover.WriteTerms, l)
+	return false
+}

@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"understudy.dev/understudy/api/v1alpha1/keys"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/names"
+)
+
+const (
+	routeRetry = 50 * time.Millisecond
+	// unrouteAfter leaves the endpoint of a fenced primary to its successor, whose one write replaces it: kube-proxy may
+	// wait a second between two changes, and the first would be the empty one.
+	unrouteAfter = 800 * time.Millisecond
+)
+
+// families maps this pod's addresses to the slices they belong in.
+func (a *Agent) families() map[string]string {
+	out := map[string]string{}
+	for _, ip := range a.IPs {
+		addr, err := netip.ParseAddr(ip)
+		if err != nil {
+			continue
+		}
+		family := "ipv4"
+		if addr.Is6() {
+			family = "ipv6"
+		}
+		if _, ok := out[family]; !ok {
+			out[family] = ip
+		}
+	}
+	return out
+}
+
+// prefetchSlices reads the slices while the Lease is written, so that routing needs one call and not two.
+func (a *Agent) prefetchSlices() {
+	a.prefetched.clear()
+	for family := range a.families() {
+		name := names.PrimarySlice(a.Config.Service, family)
+		go func() {
+			ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
+			defer cancel()
+			if s, err := a.Kube.Slice(ctx, name); err == nil {
+				a.prefetched.put(name, s)
+			}
+		}()
+	}
+}
+
+// route writes this member into the slices until it succeeded or the epoch is over (rule RouteByEpoch).
+func (a *Agent) route(epoch failover.Epoch) {
+	pending := len(a.families())
+	for family, ip := range a.families() {
+		name := names.PrimarySlice(a.Config.Service, family)
+		go func() {
+			done := a.routeOne(epoch, name, ip)
+			a.post(func() {
+				if pending--; pending == 0 && done {
+					a.onRouted(epoch)
+				}
+			})
+		}()
+	}
+}
+
+func (a *Agent) holds(epoch failover.Epoch) bool {
+	ch := make(chan bool, 1)
+	a.post(func() { ch <- a.obs.Tenure != nil && a.obs.Tenure.Epoch == epoch })
+	select {
+	case ok := <-ch:
+		return ok
+	case <-a.ctx.Done():
+		return false
+	}
+}
+
+func (a *Agent) routeOne(epoch failover.Epoch, name, ip string) bool {
+	for first := true; first || a.holds(epoch); first = false {
+		done, err := a.tryRoute(epoch, name, ip)
+		if done {
+			return true
+		}
+		if err != nil && !apierrors.IsConflict(err) {
+			a.Log.Info("The EndpointSlice was not written; trying again", "slice", name, "why", err.Error())
+		}
+		select {
+		case <-a.ctx.Done():
+			return false
+		case <-time.After(routeRetry):
+		}
+	}
+	return false
+}
+
+func (a *Agent) tryRoute(epoch failover.Epoch, name, ip string) (bool, error) {
+	ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
+	defer cancel()
+	slice := a.prefetched.take(name)
+	if slice == nil {
+		var err error
+		if slice, err = a.Kube.Slice(ctx, name); apierrors.IsNotFound(err) {
+			return true, nil // the Service has no such address family
+		} else if err != nil {
+			return false, err
+		}
+	}
+	if sliceEpoch(slice) > epoch {
+		return true, nil // somebody newer is routed
+	}
+	slice.Endpoints = []discoveryv1.Endpoint{a.endpoint(ip)}
+	setSliceEpoch(slice, epoch)
+	_, err := a.Kube.UpdateSlice(ctx, slice)
+	return err == nil, err
+}
+
+func (a *Agent) endpoint(ip string) discoveryv1.Endpoint {
+	yes, no := true, false
+	return discoveryv1.Endpoint{
+		Addresses:  []string{ip},
+		Conditions: discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes, Terminating: &no},
+		NodeName:   &a.Node,
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: a.Config.Namespace, Name: a.Self.Member,
+			UID: podUID(a.Self.PodUID)},
+	}
+}
+
+// unrouteLater takes a fenced primary out of the slices if nobody replaced it there meanwhile.
+func (a *Agent) unrouteLater(epoch failover.Epoch) {
+	time.AfterFunc(unrouteAfter, func() {
+		for family := range a.families() {
+			name := names.PrimarySlice(a.Config.Service, family)
+			ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
+			if s, err := a.Kube.Slice(ctx, name); err == nil && sliceEpoch(s) == epoch && len(s.Endpoints) > 0 {
+				s.Endpoints = []discoveryv1.Endpoint{}
+				_, _ = a.Kube.UpdateSlice(ctx, s) // the operator does the same when this fails
+			}
+			cancel()
+		}
+	})
+}
+
+func sliceEpoch(s *discoveryv1.EndpointSlice) failover.Epoch {
+	n, _ := strconv.ParseInt(s.Annotations[keys.AnnotationEpoch], 10, 64)
+	return failover.Epoch(n)
+}
+
+func setSliceEpoch(s *discoveryv1.EndpointSlice, epoch failover.Epoch) {
+	if s.Annotations == nil {
+		s.Annotations = map[string]string{}
+	}
+	s.Annotations[keys.AnnotationEpoch] = strconv.FormatInt(int64(epoch), 10)
+}

@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/guard"
+	"understudy.dev/understudy/internal/wire"
+)
+
+// onOperatorFrame answers the operator.
+func (a *Agent) onOperatorFrame(l *link, f wire.Frame) {
+	switch {
+	case f.WatchStatus != nil:
+		l.watches = true
+		s := a.currentStatus()
+		l.send(wire.Frame{Status: &s})
+	case f.Policy != nil:
+		terms := f.Policy.Terms
+		a.policy = &terms
+	case f.Handover != nil:
+		a.onHandoverRequest(l, *f.Handover)
+	}
+}
+
+func (a *Agent) onHandoverRequest(l *link, h wire.Handover) {
+	answer := func(r wire.HandoverReply) {
+		r.ID = h.ID
+		l.send(wire.Frame{HandoverReply: &r})
+	}
+	switch {
+	case a.obs.Tenure == nil || a.obs.Tenure.Epoch != h.Epoch:
+		answer(wire.HandoverReply{Refused: true, Reason: "NotPrimary", Message: a.Self.Member + " does not hold that epoch"})
+	case a.obs.Lease.Terms.Mode == failover.ModePaused:
+		answer(wire.HandoverReply{Refused: true, Reason: "Paused", Message: "the service is paused: set spec.state to Active first"})
+	default:
+		a.beginHandover(h.Target, answer)
+	}
+}
+
+// publish tells the operator what changed and is worth telling. Lag and position alone are not: a healthy service under
+// load says nothing.
+func (a *Agent) publish() {
+	s := a.currentStatus()
+	a.status.set(s, a.obs.Engine.Healthy && a.obs.Engine.State != failover.EngineStopped)
+	if sameStatus(s, a.pushed) {
+		return
+	}
+	a.pushed = s
+	for l := range a.links {
+		if l.watches {
+			l.send(wire.Frame{Status: &s})
+		}
+	}
+}
+
+func sameStatus(a, b wire.Status) bool {
+	return a.Run == b.Run && a.Epoch == b.Epoch && a.Role == b.Role && a.State == b.State && a.Message == b.Message &&
+		a.HasData == b.HasData && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
+		a.Serving == b.Serving && a.Routed == b.Routed && a.Eligible == b.Eligible && a.Reason == b.Reason &&
+		slices.EqualFunc(a.Takeovers, b.Takeovers, func(x, y wire.Takeover) bool {
+			return x.Epoch == y.Epoch && maps.Equal(x.Steps, y.Steps)
+		})
+}
+
+func (a *Agent) currentStatus() wire.Status {
+	o := a.obs
+	v := failover.Verdict(guard.Now(), o)
+	lag := int64(-1)
+	if l, known := o.Lag(); known {
+		lag = l
+	}
+	if o.Serving() {
+		lag = 0
+	}
+	s := wire.Status{Run: a.Self, Address: a.IPs[0], Epoch: max(o.Lease.Epoch, o.Heard.Epoch), Role: string(a.role()), State: string(a.state()),
+		Message: a.message(), HasData: o.Engine.Data, DataIdentity: o.Engine.DataID, Promise: o.Durable.Promise,
+		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
+		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
+		GuardLatenessMicros: a.guard.Lateness().Microseconds(), Takeovers: a.history}
+	return s
+}
+
+func (a *Agent) role() v1alpha1.MemberRole {
+	if a.obs.Tenure != nil {
+		return v1alpha1.RolePrimary
+	}
+	return v1alpha1.RoleReplica
+}
+
+func (a *Agent) state() v1alpha1.MemberState {
+	o := a.obs
+	switch {
+	case o.Serving():
+		return v1alpha1.MemberServing
+	case o.Ended == o.Lease.Epoch && o.Ended > 0:
+		return v1alpha1.MemberFenced
+	case o.LeaseRead == 0 || o.Engine.State != failover.EngineRunning:
+		return v1alpha1.MemberStarting
+	case o.Tenure == nil && o.Durable.Promise > o.Lease.Epoch:
+		return v1alpha1.MemberPromised
+	case o.Lease.Epoch == 0 || o.Tenure != nil:
+		return v1alpha1.MemberStarting
+	}
+	lag, known := o.Lag()
+	if o.Engine.LinkUp && o.Engine.Following == o.Lease.Holder && known && lag <= o.Lease.Terms.MaxLagBytes && o.MayVote(guard.Now()) {
+		return v1alpha1.MemberFollowing
+	}
+	return v1alpha1.MemberCatchingUp
+}
+
+func (a *Agent) message() string {
+	switch {
+	case a.obs.LeaseRead == 0:
+		return "the Lease could not be read yet"
+	case a.proc.lastError != "" && a.obs.Engine.State != failover.EngineRunning:
+		return a.proc.lastError
+	default:
+		return a.obs.Engine.Message
+	}
+}

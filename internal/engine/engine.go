@@ -1,0 +1,51 @@
+// Package engine is what the agent needs of the program it supervises. Each adapter lives in a package of its own.
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Process is what the agent starts as its child.
+type Process struct {
+	Path  string
+	Args  []string // Args[0] is the program's name
+	Env   []string
+	Dir   string
+	Stdin []byte
+}
+
+// Report is what one probe found.
+type Report struct {
+	// Loading: it answers, but has not read its data yet.
+	Loading bool
+	// Primary: it accepts writes, or would.
+	Primary bool
+	Offset  int64
+	// Upstream is the address it follows, LinkUp whether the link is live and the first copy complete.
+	Upstream string
+	LinkUp   bool
+	HasData  bool
+}
+
+// Engine drives one engine. Every call has the deadline of its context; none retries.
+type Engine interface {
+	// Process starts it so that nobody outside the pod reaches it.
+	Process() (Process, error)
+	// Persistent reports whether its data outlives its process.
+	Persistent() bool
+	// Port clients connect to.
+	Port() int
+	Probe(ctx context.Context) (Report, error)
+	// Follow makes it copy and follow the engine at address (host:port), and reachable for readers.
+	Follow(ctx context.Context, address string) error
+	// Detach makes it follow nobody without accepting writes, and returns only when it has verified that.
+	Detach(ctx context.Context) error
+	// Promote makes it accept writes and reachable for clients.
+	Promote(ctx context.Context, minReplicas int) error
+	// Configure changes what a policy may change while it serves.
+	Configure(ctx context.Context, minReplicas int) error
+	// Pause holds back writes for at most d; Resume lets them go on.
+	Pause(ctx context.Context, d time.Duration) error
+	Resume(ctx context.Context) error
+}

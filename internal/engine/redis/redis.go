@@ -1,0 +1,261 @@
+// Package redis drives Redis 7 or newer, or Valkey.
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+
+	"understudy.dev/understudy/internal/agentconfig"
+	"understudy.dev/understudy/internal/engine"
+)
+
+// nowhere is the upstream of a detached engine: it stays a replica, so it refuses writes and keeps its data and its
+// replication history, but nothing answers there. REPLICAOF NO ONE would make it accept writes.
+const nowhere = "127.0.0.1:1"
+
+// Redis drives one server on this pod's loopback address.
+type Redis struct {
+	config   agentconfig.Redis
+	dir      string
+	password string
+
+	mu   sync.Mutex
+	conn redis.Conn // for probes; orders open their own, so that neither waits for the other
+}
+
+// New makes the adapter. The password is never written to disk, to an argument or to a log.
+func New(config agentconfig.Redis, dir, password string) *Redis {
+	return &Redis{config: config, dir: dir, password: password}
+}
+
+var _ engine.Engine = (*Redis)(nil)
+
+// Port clients connect to.
+func (r *Redis) Port() int { return r.config.Port }
+
+// Persistent reports whether data outlives the process.
+func (r *Redis) Persistent() bool { return r.config.Persistent }
+
+// Process starts the server on the loopback address only, configured through its standard input.
+func (r *Redis) Process() (engine.Process, error) {
+	for _, name := range []string{"redis-server", "valkey-server"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return engine.Process{Path: path, Args: []string{name, "-"}, Dir: r.dir, Stdin: []byte(r.configuration())}, nil
+		}
+	}
+	return engine.Process{}, errors.New("looking for the engine: neither redis-server nor valkey-server is in the image's PATH: check spec.template.image")
+}
+
+// configuration is redis.conf: our defaults, what the user set, and last what must be ours.
+func (r *Redis) configuration() string {
+	lines := map[string]string{
+		"appendonly":                  "no",
+		"save":                        `""`,
+		"repl-diskless-sync-delay":    "0",        // a replica should not wait for others to join its copy
+		"repl-backlog-size":           "16777216", // so that a re-follow after a failover copies only what is missing
+		"tcp-keepalive":               "60",
+		"shutdown-on-sigterm":         "default",
+		"stop-writes-on-bgsave-error": "yes",
+	}
+	if r.config.Persistent {
+		lines["appendonly"], lines["appendfsync"] = "yes", "everysec"
+	}
+	for k, v := range r.config.Parameters {
+		lines[k] = oneLine(v)
+	}
+	for k, v := range map[string]string{
+		"bind": "127.0.0.1", "port": strconv.Itoa(r.config.Port), "dir": r.dir, "protected-mode": "no",
+		"daemonize": "no", "replica-read-only": "yes", "replica-serve-stale-data": "yes",
+		"requirepass": quoteBytes(r.password), "masterauth": quoteBytes(r.password),
+	} {
+		lines[k] = v
+	}
+	keys := make([]string, 0, len(lines))
+	for k := range lines {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	var b strings.Builder
+	for _, k := range keys {
+		fmt.Fprintf(&b, "%s %s\n", k, lines[k])
+	}
+	return b.String()
+}
+
+// oneLine keeps a value on its line. Directives with several arguments (save, client-output-buffer-limit, …) need their
+// spaces as separators, so only control characters and an empty value are changed.
+func oneLine(value string) string {
+	if value == "" {
+		return `""`
+	}
+	return strings.Map(func(c rune) rune {
+		if c < ' ' {
+			return ' '
+		}
+		return c
+	}, value)
+}
+
+// quoteBytes writes any bytes as one quoted argument of redis.conf.
+func quoteBytes(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(s) {
+		fmt.Fprintf(&b, `\x%02x`, s[i])
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func (r *Redis) dial(ctx context.Context) (redis.Conn, error) {
+	opts := []redis.DialOption{redis.DialPassword(r.password), redis.DialConnectTimeout(time.Second)}
+	c, err := redis.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.config.Port)), opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the engine: %w", err)
+	}
+	return c, nil
+}
+
+// orders opens a connection for one step and closes it afterwards.
+func (r *Redis) orders(ctx context.Context, f func(do func(cmd string, args ...any) (any, error)) error) error {
+	c, err := r.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	return f(func(cmd string, args ...any) (any, error) {
+		reply, err := redis.DoContext(c, ctx, cmd, args...)
+		if err != nil {
+			return nil, fmt.Errorf("engine command %s: %w", cmd, err)
+		}
+		return reply, nil
+	})
+}
+
+// Probe asks for role, position and link. It keeps its connection.
+func (r *Redis) Probe(ctx context.Context) (engine.Report, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil {
+		c, err := r.dial(ctx)
+		if err != nil {
+			return engine.Report{}, err
+		}
+		r.conn = c
+	}
+	raw, err := redis.String(redis.DoContext(r.conn, ctx, "INFO", "replication", "keyspace", "persistence"))
+	if err != nil {
+		_ = r.conn.Close()
+		r.conn = nil
+		if strings.HasPrefix(err.Error(), "LOADING") {
+			return engine.Report{Loading: true}, nil
+		}
+		return engine.Report{}, fmt.Errorf("engine command INFO: %w", err)
+	}
+	return parse(raw), nil
+}
+
+// parse reads the fields of INFO.
+func parse(raw string) engine.Report {
+	f := map[string]string{}
+	for _, line := range strings.Split(raw, "\n") {
+		if k, v, ok := strings.Cut(strings.TrimRight(line, "\r"), ":"); ok {
+			f[k] = v
+		}
+	}
+	rep := engine.Report{Loading: f["loading"] == "1", Primary: f["role"] == "master"}
+	for k := range f {
+		if len(k) > 2 && strings.HasPrefix(k, "db") && strings.Contains(f[k], "keys=") {
+			rep.HasData = true
+		}
+	}
+	offset := f["master_repl_offset"]
+	if !rep.Primary {
+		offset = f["slave_repl_offset"]
+		rep.Upstream = net.JoinHostPort(f["master_host"], f["master_port"])
+		rep.LinkUp = f["master_link_status"] == "up" && f["master_sync_in_progress"] == "0"
+	}
+	rep.Offset, _ = strconv.ParseInt(offset, 10, 64)
+	return rep
+}
+
+// Follow points the server at its new primary. A partial resynchronisation follows when the history allows it.
+func (r *Redis) Follow(ctx context.Context, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("following %q: %w", address, err)
+	}
+	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
+		if _, err := do("REPLICAOF", host, port); err != nil {
+			return err
+		}
+		_, err := do("CONFIG", "SET", "bind", "* -::*")
+		return err
+	})
+}
+
+// Detach cuts the link and verifies that it is cut.
+func (r *Redis) Detach(ctx context.Context) error {
+	host, port, _ := net.SplitHostPort(nowhere)
+	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
+		if _, err := do("REPLICAOF", host, port); err != nil {
+			return err
+		}
+		raw, err := redis.String(do("INFO", "replication"))
+		if err != nil {
+			return err
+		}
+		if rep := parse(raw); rep.Primary || rep.LinkUp || rep.Upstream != nowhere {
+			return fmt.Errorf("cutting the replication link: the engine still reports upstream %s, link up %t", rep.Upstream, rep.LinkUp)
+		}
+		return nil
+	})
+}
+
+// Promote makes the server accept writes.
+func (r *Redis) Promote(ctx context.Context, minReplicas int) error {
+	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
+		if _, err := do("CONFIG", "SET", "min-replicas-to-write", minReplicas); err != nil {
+			return err
+		}
+		if _, err := do("REPLICAOF", "NO", "ONE"); err != nil {
+			return err
+		}
+		_, err := do("CONFIG", "SET", "bind", "* -::*")
+		return err
+	})
+}
+
+// Configure changes what a policy may change.
+func (r *Redis) Configure(ctx context.Context, minReplicas int) error {
+	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
+		_, err := do("CONFIG", "SET", "min-replicas-to-write", minReplicas)
+		return err
+	})
+}
+
+// Pause holds back writes; clients wait.
+func (r *Redis) Pause(ctx context.Context, d time.Duration) error {
+	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
+		_, err := do("CLIENT", "PAUSE", d.Milliseconds(), "WRITE")
+		return err
+	})
+}
+
+// Resume lets writes go on.
+func (r *Redis) Resume(ctx context.Context) error {
+	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
+		_, err := do("CLIENT", "UNPAUSE")
+		return err
+	})
+}
