@@ -118,7 +118,7 @@ func (o *Observation) nobodyHasData() bool {
 	}
 	for _, m := range o.Lease.Terms.Names() {
 		p, ok := a.Promises[m]
-		if !ok || !p.Given || p.Position.DataEpoch != 0 {
+		if !ok || !p.Given || !p.Empty || p.Position.DataEpoch != 0 {
 			return false
 		}
 	}
@@ -129,6 +129,9 @@ func (o *Observation) nobodyHasData() bool {
 func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
 	if v := Verdict(now, o); !v.Eligible {
 		return false, v.Message
+	}
+	if r := o.Release; a.Asked && r != nil && !o.Engine.Position.Less(r.Position) {
+		return true, "" // it was asked, and it has all that the old primary had
 	}
 	mine := o.Rank(now)
 	answered := 0

@@ -173,12 +173,16 @@ func (o *Observation) proofsFromLease(now Instant) {
 }
 
 // assumeGiven dates what earlier runs of this pod acknowledged to the start of this one. A promise whose run is not on
-// record may have been followed by acknowledgements of a run that nobody remembers: that run stays unnamed, and no
-// evidence about a named one shortens the wait for it.
+// record may have been followed by acknowledgements: to the Lease's holder if that is the epoch, else to a run that
+// nobody remembers. That one stays unnamed, and no evidence about a named one shortens the wait for it.
 func (o *Observation) assumeGiven() {
 	given := o.Durable.Given
 	if p := o.Durable.Promise; p > 0 && !slices.ContainsFunc(given, func(g EpochRun) bool { return g.Epoch == p }) {
-		given = append(slices.Clone(given), EpochRun{Epoch: p})
+		to := EpochRun{Epoch: p}
+		if p == o.Lease.Epoch {
+			to.Run = o.Lease.Holder
+		}
+		given = append(slices.Clone(given), to)
 	}
 	for _, g := range given {
 		o.Given = append(o.Given, Given{Run: g.Run, Epoch: g.Epoch,

@@ -1,0 +1,193 @@
+package failover
+
+import (
+	"testing"
+	"time"
+)
+
+func TestBootstrapOpensOnAcknowledgements(t *testing.T) {
+	th := curtain(t, 3)
+	for _, m := range []string{"m-1", "m-2"} {
+		if o := th.members[m].obs; o.Engine.Following.Member != "m-0" || !o.Engine.LinkUp {
+			t.Errorf("%s follows %q, link up %t; want m-0", m, o.Engine.Following.Member, o.Engine.LinkUp)
+		}
+	}
+	if th.lease.Terms.Opened != 1 {
+		t.Errorf("opened in the Lease = %d, want 1", th.lease.Terms.Opened)
+	}
+}
+
+func TestEngineCrashIsTakenOverWithoutAWait(t *testing.T) {
+	th := curtain(t, 3)
+	th.engineDies("m-0")
+	took := th.until("m-1 serves", time.Second, func() bool { return th.serving("m-1", 2) })
+	if took > 50*time.Millisecond {
+		t.Errorf("took %s on virtual time; Released needs no wait", took)
+	}
+	if got := th.members["m-1"].obs.Tenure.Won.Evidence; got != Released {
+		t.Errorf("evidence = %s, want Released", got)
+	}
+	th.until("m-0 follows m-1", time.Second, func() bool { return th.members["m-0"].obs.Engine.Following.Member == "m-1" })
+}
+
+func TestContainerCrashIsProcessGone(t *testing.T) {
+	th := curtain(t, 3)
+	th.crash("m-0")
+	th.until("m-1 serves", time.Second, func() bool { return th.serving("m-1", 2) })
+	if got := th.members["m-1"].obs.Tenure.Won.Evidence; got != ProcessGone {
+		t.Errorf("evidence = %s, want ProcessGone", got)
+	}
+}
+
+// A restarted container has the name, the pod and the disk of the holder, but not its run: it must win a new epoch
+// (rule RunBound), and being empty it must not win it.
+func TestRestartedHolderDoesNotServeItsEpoch(t *testing.T) {
+	th := curtain(t, 3)
+	th.crash("m-0")
+	th.boot("m-0")
+	th.until("m-1 serves", 2*time.Second, func() bool { return th.serving("m-1", 2) })
+	if n := len(th.members["m-0"].wrote); n != 1 {
+		t.Errorf("m-0 opened %d times, want only epoch 1", n)
+	}
+}
+
+func TestSilentHolderIsWaitedOut(t *testing.T) {
+	th := curtain(t, 3)
+	th.isolate("m-0")
+	took := th.until("somebody serves epoch 2", 10*time.Second, func() bool { return th.serving("m-1", 2) || th.serving("m-2", 2) })
+	if took < 2700*time.Millisecond || took > 3500*time.Millisecond {
+		t.Errorf("took %s; want about the lease of 3 s", took)
+	}
+	if th.members["m-0"].obs.Engine.Writable {
+		t.Error("the isolated primary may still write")
+	}
+}
+
+func TestHolderServesOnWithoutTheAPIServer(t *testing.T) {
+	th := curtain(t, 3)
+	th.api = false
+	th.run(20 * time.Second)
+	if !th.serving("m-0", 1) {
+		t.Error("a healthy primary with its majority stopped because the API server was away")
+	}
+	th.engineDies("m-0")
+	th.run(5 * time.Second)
+	if th.serving("m-1", 2) || th.serving("m-2", 2) {
+		t.Error("somebody took over without the arbiter")
+	}
+	th.api = true
+	for _, a := range th.members {
+		th.leaseTo(a, true)
+	}
+	th.until("somebody serves", 5*time.Second, func() bool { return th.serving("m-1", 2) || th.serving("m-2", 2) })
+}
+
+// One replica that lost its link to the primary cannot depose it: the others still hear it (rule PreVote).
+func TestOneBrokenLinkDeposesNobody(t *testing.T) {
+	th := curtain(t, 3)
+	th.cut[[2]string{"m-0", "m-2"}], th.cut[[2]string{"m-2", "m-0"}] = true, true
+	th.run(10 * time.Second)
+	if !th.serving("m-0", 1) || th.lease.Epoch != 1 {
+		t.Errorf("epoch %d, m-0 serving: %t; want epoch 1 and serving", th.lease.Epoch, th.serving("m-0", 1))
+	}
+	if p := th.members["m-2"].disk.Promise; p != 1 {
+		t.Errorf("the suspecting member promised %d; asking first must leave no promise", p)
+	}
+}
+
+// A member that promised for a takeover that never came is led back by the holder's next epoch.
+func TestHolderRenumbersForAStrayPromise(t *testing.T) {
+	th := curtain(t, 3)
+	b := th.members["m-1"]
+	th.persist(b, &Durable{PodUID: b.disk.PodUID, Promise: 2, Given: b.disk.Given})
+	th.until("m-0 serves epoch 2", time.Second, func() bool { return th.serving("m-0", 2) })
+	th.until("m-1 follows epoch 2", time.Second, func() bool { return b.obs.Engine.FollowingEpoch == 2 })
+	if len(th.members["m-0"].wrote) != 1 {
+		t.Error("it stopped in between")
+	}
+}
+
+func TestHandoverGoesToTheTarget(t *testing.T) {
+	th := curtain(t, 3)
+	th.fence(th.members["m-0"], "m-2")
+	th.until("m-2 serves", time.Second, func() bool { return th.serving("m-2", 2) })
+}
+
+func TestTargetThatDiesIsReplaced(t *testing.T) {
+	th := curtain(t, 3)
+	th.members["m-2"].dead[Begin] = true
+	th.fence(th.members["m-0"], "m-2")
+	th.until("m-1 serves", 3*time.Second, func() bool { return th.serving("m-1", 2) })
+}
+
+func TestModesThatForbidATakeover(t *testing.T) {
+	for _, mode := range []Mode{ModeManual, ModeDryRun, ModePaused, ModeCooldown} {
+		th := curtain(t, 3)
+		th.swap(func(l *Lease) { l.Terms.Mode = mode })
+		th.run(10 * time.Millisecond)
+		th.engineDies("m-0")
+		th.run(5 * time.Second)
+		if th.lease.Epoch != 1 {
+			t.Errorf("mode %s: epoch %d, want 1", mode, th.lease.Epoch)
+		}
+	}
+}
+
+func TestBestPositionWins(t *testing.T) {
+	th := curtain(t, 3)
+	th.members["m-2"].obs.Engine.Position.Offset = 500
+	th.engineDies("m-0")
+	th.until("m-2 serves", 2*time.Second, func() bool { return th.serving("m-2", 2) })
+}
+
+func TestEmptyReplicaIsNoCandidate(t *testing.T) {
+	th := curtain(t, 3)
+	for _, m := range []string{"m-1", "m-2"} {
+		th.members[m].obs.Engine.Position = Position{}
+		th.members[m].obs.Engine.Data = true
+	}
+	th.engineDies("m-0")
+	th.run(5 * time.Second)
+	if th.lease.Epoch != 1 {
+		t.Errorf("epoch %d: a replica without the data took over", th.lease.Epoch)
+	}
+}
+
+func TestSingleMemberComesBackByItself(t *testing.T) {
+	th := curtain(t, 1)
+	th.engineDies("m-0")
+	th.until("m-0 serves epoch 2", 2*time.Second, func() bool { return th.serving("m-0", 2) })
+	th.crash("m-0")
+	th.boot("m-0")
+	th.until("m-0 serves epoch 3", 2*time.Second, func() bool { return th.serving("m-0", 3) })
+}
+
+func TestForgetfulMemberWaits(t *testing.T) {
+	th := curtain(t, 3)
+	th.crash("m-2")
+	th.members["m-2"].disk = Durable{PodUID: "pod-m-2", Forgotten: true}
+	th.boot("m-2")
+	th.run(2500 * time.Millisecond)
+	if p := th.members["m-2"].disk; !p.Forgotten {
+		t.Fatalf("it took part after 2.5 s: %+v; it must wait L = 3 s", p)
+	}
+	th.until("m-2 follows again", 2*time.Second, func() bool { return th.members["m-2"].obs.Engine.LinkUp })
+}
+
+func TestClockJumpStopsTheHolder(t *testing.T) {
+	th := curtain(t, 3)
+	th.members["m-0"].obs.ClockJumped = true
+	th.until("m-0 stops", 100*time.Millisecond, func() bool { return !th.serving("m-0", 1) })
+}
+
+func TestShorterLeaseIsWaitedOutWithTheLongerOne(t *testing.T) {
+	th := curtain(t, 3)
+	short := th.lease.Terms
+	short.LeaseMillis = 1500
+	th.members["m-0"].policy = &short
+	th.until("the Lease has the new L", time.Second, func() bool { return th.lease.Terms.LeaseMillis == 1500 })
+	if th.lease.Terms.WaitMillis != 3000 {
+		t.Errorf("waitMilliseconds = %d right after, want the old 3000", th.lease.Terms.WaitMillis)
+	}
+	th.until("the old L is forgotten", 5*time.Second, func() bool { return th.lease.Terms.WaitMillis == 1500 })
+}
