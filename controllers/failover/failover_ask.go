@@ -1,0 +1,52 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+)
+
+// askFor is how long the primary may take to answer: it first waits until the target has everything.
+const askFor = 20 * time.Second
+
+// ask first writes down which epoch is to come, so that a restarted operator knows what it began, and then asks.
+func (r *Reconciler) ask(ctx context.Context, s *scope, next step) (ctrl.Result, error) {
+	fo, from := s.fo, s.register.Holder.Member
+	begun := fo.DeepCopy()
+	begun.Status.From, begun.Status.Epoch = from, int64(next.ask.Epoch)+1
+	if err := r.writeFrom(ctx, fo, begun, next); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.Recorder.Eventf(s.service, begun, corev1.EventTypeNormal, "HandoverRequested", "Handover",
+		"Failover %s asks %s to hand over", fo.Name, from)
+	limited, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	reply, err := r.Members.Handover(limited, s.serviceKey(), from, *next.ask)
+	log := ctrl.LoggerFrom(ctx)
+	switch {
+	case err != nil:
+		// Whether it heard us is not known: what the members report decides.
+		log.Info("the primary did not answer", "member", from, "reason", err.Error())
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	case reply.Refused:
+		log.Info("the primary refused to hand over", "member", from, "reason", reply.Reason)
+		refused := begun.DeepCopy()
+		refused.Status.Epoch = 0
+		failure := fails(v1alpha1.ReasonHandoverFailed, "%s refused to hand over and serves on: %s", from, sentence(reply.Reason, reply.Message))
+		return ctrl.Result{}, r.writeFrom(ctx, begun, refused, failure)
+	}
+	log.Info("the primary released its right", "member", from, "target", reply.Target)
+	return ctrl.Result{RequeueAfter: time.Second}, nil
+}
+
+func sentence(reason, message string) string {
+	if message == "" {
+		return reason
+	}
+	return fmt.Sprintf("%s (%s)", message, reason)
+}

@@ -1,0 +1,176 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/wire"
+)
+
+// settleFor is how long after the deadline a change that did begin is still waited for.
+const settleFor = 30 * time.Second
+
+// outcome is how a Failover stands.
+type outcome int
+
+const (
+	goesOn outcome = iota
+	succeeded
+	failed
+)
+
+// step is what is to be done next about a Failover.
+type step struct {
+	outcome         outcome
+	reason, message string
+	again           time.Duration
+	ask             *wire.Handover
+	record          *wire.Takeover
+	to              string
+}
+
+func fails(reason, format string, args ...any) step {
+	return step{outcome: failed, reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+// decide says what to do about a Failover; it is pure.
+func decide(s *scope) step {
+	if s.fo.Spec.Type == v1alpha1.TypeForced {
+		return fails(v1alpha1.ReasonFieldNotSupported,
+			"spec.type Forced cannot be carried out by this version yet: repair or delete the dead member's node, or wait for its right to run out")
+	}
+	if s.service == nil {
+		return fails(v1alpha1.ReasonServiceNotFound,
+			"spec.serviceRef.name: ReplicatedService %q does not exist in namespace %s: create a Failover that names one that does", s.fo.Spec.ServiceRef.Name, s.fo.Namespace)
+	}
+	if s.fo.Status.Epoch > 0 {
+		return follow(s)
+	}
+	if refusal, refused := refuse(s); refused {
+		return refusal
+	}
+	left := s.deadline().Sub(s.now)
+	wait := func(format string, args ...any) step {
+		message := fmt.Sprintf(format, args...)
+		if left <= 0 {
+			return fails(v1alpha1.ReasonDeadlineExceeded, "%s, and spec.deadlineSeconds are over: nothing was changed; create another Failover", message)
+		}
+		return step{reason: v1alpha1.ReasonInProgress, message: message, again: left}
+	}
+	if first := ahead(s); first != "" {
+		return wait("waits for Failover %s of the same service", first)
+	}
+	if s.register == nil || s.register.Epoch == 0 {
+		return wait("waits for the service's first primary")
+	}
+	if s.register.Holder.Member == s.fo.Spec.Target {
+		return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, to: s.fo.Spec.Target,
+			message: s.fo.Spec.Target + " is the primary already; nothing was changed"}
+	}
+	status := s.holder()
+	if status == nil || !status.Serving {
+		return wait("waits for primary %s to serve", s.register.Holder.Member)
+	}
+	if refusal, refused := refuseCandidate(s); refused {
+		return refusal
+	}
+	return step{
+		reason: v1alpha1.ReasonInProgress, message: fmt.Sprintf("%s is asked to hand over", s.register.Holder.Member),
+		ask: &wire.Handover{ID: string(s.fo.UID), Epoch: s.register.Epoch, Target: s.fo.Spec.Target},
+	}
+}
+
+// refuse looks at what cannot become right by waiting.
+func refuse(s *scope) (step, bool) {
+	target := s.fo.Spec.Target
+	if s.service.Spec.State == v1alpha1.StatePaused {
+		return fails(v1alpha1.ReasonPaused, "ReplicatedService %s is paused: set its spec.state to Active and create another Failover", s.service.Name), true
+	}
+	if s.register == nil || target == "" {
+		return step{}, false
+	}
+	if !s.register.Terms.HasMember(target) {
+		return fails(v1alpha1.ReasonTargetRefused, "spec.target: %q is not a member of %s; its members are %s",
+			target, s.service.Name, strings.Join(s.register.Terms.Names(), ", ")), true
+	}
+	return step{}, false
+}
+
+// refuseCandidate asks whether the target, or anybody, could take over.
+func refuseCandidate(s *scope) (step, bool) {
+	var why []string
+	for _, name := range s.register.Terms.Names() {
+		if name == s.register.Holder.Member || (s.fo.Spec.Target != "" && name != s.fo.Spec.Target) {
+			continue
+		}
+		status := s.reports[name].Live()
+		switch {
+		case status == nil:
+			why = append(why, name+" cannot be reached by the operator")
+		case !status.Eligible:
+			why = append(why, strings.TrimSuffix(fmt.Sprintf("%s: %s: %s", name, status.Reason, status.Explanation), ": "))
+		default:
+			return step{}, false
+		}
+	}
+	return fails(v1alpha1.ReasonTargetRefused, "nobody who was asked for can take over: %s. When that is mended, create another Failover",
+		strings.Join(why, "; ")), true
+}
+
+// ahead names another Failover of the service that is older and not finished.
+func ahead(s *scope) string {
+	open := slices.DeleteFunc(slices.Clone(s.others), func(o v1alpha1.Failover) bool {
+		return o.Spec.Type == v1alpha1.TypeAutomatic || finished(&o) || o.UID == s.fo.UID
+	})
+	for _, o := range open {
+		older := o.CreationTimestamp.Before(&s.fo.CreationTimestamp)
+		same := o.CreationTimestamp.Equal(&s.fo.CreationTimestamp) && o.Name < s.fo.Name
+		if o.Status.Epoch > 0 || older || same {
+			return o.Name
+		}
+	}
+	return ""
+}
+
+// follow looks after a change that was asked for: the new primary tells how it went.
+func follow(s *scope) step {
+	epoch := s.fo.Status.Epoch
+	record := s.takeover(epoch)
+	if record != nil && routedAfter(record) {
+		message := fmt.Sprintf("%s is the primary of epoch %d", record.To.Member, epoch)
+		if t := s.fo.Spec.Target; t != "" && t != record.To.Member {
+			message = fmt.Sprintf("%s was asked for, but %s was the better candidate when the primary had released its right; it is the primary of epoch %d",
+				t, record.To.Member, epoch)
+		}
+		return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, message: message, record: record, to: record.To.Member}
+	}
+	left := s.deadline().Add(settleFor).Sub(s.now)
+	if left > 0 {
+		return step{reason: v1alpha1.ReasonInProgress, message: s.progress(epoch), again: left}
+	}
+	switch {
+	case s.register != nil && int64(s.register.Epoch) >= epoch:
+		return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, record: record, to: s.register.Holder.Member, message: fmt.Sprintf(
+			"%s holds epoch %d; its agent's record of the change was lost", s.register.Holder.Member, s.register.Epoch)}
+	default:
+		return fails(v1alpha1.ReasonDeadlineExceeded, "%s was asked to hand over and the change did not end in time: see the conditions of ReplicatedService %s",
+			s.fo.Status.From, s.service.Name)
+	}
+}
+
+func (s *scope) progress(epoch int64) string {
+	if s.register != nil && s.register.Epoch >= failover.Epoch(epoch) {
+		return fmt.Sprintf("%s holds epoch %d and takes over", s.register.Holder.Member, s.register.Epoch)
+	}
+	return fmt.Sprintf("%s is asked to hand over", s.fo.Status.From)
+}
+
+// routedAfter reports whether a record is complete.
+func routedAfter(t *wire.Takeover) bool {
+	_, ok := t.Steps[string(v1alpha1.StepRouted)]
+	return ok
+}

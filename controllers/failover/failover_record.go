@@ -1,0 +1,131 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/controllers/replicatedservice"
+	"understudy.dev/understudy/internal/apply"
+	"understudy.dev/understudy/internal/wire"
+	"understudy.dev/understudy/internal/workload"
+)
+
+// keepRecords is how many automatic Failovers of one service are kept.
+const keepRecords = 20
+
+// recorder makes a Failover of each change of primary that no Failover tells of yet. Its requests name services.
+type recorder struct {
+	*Reconciler
+}
+
+func (r *recorder) setup(mgr ctrl.Manager) error {
+	changes := make(chan event.GenericEvent, 64)
+	r.Members.Subscribe(replicatedservice.Feed(changes))
+	return ctrl.NewControllerManagedBy(mgr).Named("failover-record").
+		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
+		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(serviceOf)).
+		Complete(r)
+}
+
+func serviceOf(_ context.Context, obj client.Object) []reconcile.Request {
+	fo, ok := obj.(*v1alpha1.Failover)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: fo.Namespace, Name: fo.Spec.ServiceRef.Name}}}
+}
+
+// Reconcile looks at the records of one service's members.
+func (r *recorder) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	service := &v1alpha1.ReplicatedService{}
+	if err := r.Client.Get(ctx, req.NamespacedName, service); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !service.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	have, err := r.ofService(ctx, service.Namespace, service.Name)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	for _, t := range r.takeovers(req) {
+		if err := r.record(ctx, service, have, t); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return ctrl.Result{}, r.trim(ctx, have)
+}
+
+// takeovers that members report, the oldest first.
+func (r *recorder) takeovers(req ctrl.Request) []wire.Takeover {
+	var out []wire.Takeover
+	for _, report := range r.Members.Snapshot(req.NamespacedName) {
+		if status := report.Live(); status != nil {
+			out = append(out, status.Takeovers...)
+		}
+	}
+	out = slices.DeleteFunc(out, func(t wire.Takeover) bool { return t.Epoch < 2 || !routedAfter(&t) })
+	slices.SortFunc(out, func(a, b wire.Takeover) int { return int(a.Epoch - b.Epoch) })
+	return out
+}
+
+// record makes the Failover of a takeover, or brings the one that tells of it up to date: what was lost is often known
+// only when the old primary is back.
+func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedService, have []v1alpha1.Failover, t wire.Takeover) error {
+	name := fmt.Sprintf("%s-%d", service.Name, t.Epoch)
+	for i := range have {
+		fo := &have[i]
+		if fo.Status.Epoch != int64(t.Epoch) && !(fo.Name == name && fo.Spec.Type == v1alpha1.TypeAutomatic) {
+			continue
+		}
+		if fo.Spec.Type != v1alpha1.TypeAutomatic && !finished(fo) {
+			return nil // its own controller completes it
+		}
+		return r.write(ctx, fo, completed(t))
+	}
+	fo := &v1alpha1.Failover{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: service.Namespace, Labels: workload.Labels(service.Name, "failover"),
+			OwnerReferences: []metav1.OwnerReference{workload.Owner(service)},
+		},
+		Spec: v1alpha1.FailoverSpec{ServiceRef: v1alpha1.LocalReference{Name: service.Name}, Type: v1alpha1.TypeAutomatic},
+	}
+	if err := r.Client.Create(ctx, fo, apply.FieldOwner); err != nil {
+		if apierrors.IsAlreadyExists(err) {
+			return nil // the cache does not show it yet; its event brings us back
+		}
+		return fmt.Errorf("recording epoch %d: %w", t.Epoch, err)
+	}
+	ctrl.LoggerFrom(ctx).Info("a failover was recorded", "failover", name, "from", t.From.Member, "to", t.To.Member, "evidence", t.Evidence)
+	return r.write(ctx, fo, completed(t))
+}
+
+func completed(t wire.Takeover) step {
+	return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, record: &t, to: t.To.Member, message: fmt.Sprintf(
+		"%s is the primary of epoch %d", t.To.Member, t.Epoch)}
+}
+
+// trim deletes the oldest automatic records beyond the limit.
+func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover) error {
+	records := slices.DeleteFunc(slices.Clone(have), func(fo v1alpha1.Failover) bool {
+		return fo.Spec.Type != v1alpha1.TypeAutomatic || !fo.DeletionTimestamp.IsZero()
+	})
+	slices.SortFunc(records, func(a, b v1alpha1.Failover) int { return int(b.Status.Epoch - a.Status.Epoch) })
+	for i := keepRecords; i < len(records); i++ {
+		if err := r.Client.Delete(ctx, &records[i]); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package replicatedservice
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/policy"
+	"understudy.dev/understudy/internal/workload"
+)
+
+// missingFor is how long pods may be missing before a person is told.
+const missingFor = 30 * time.Second
+
+// Problem is something only a person can put right. The message names the field or object, and the remedy.
+type Problem struct {
+	Reason, Message string
+	// Blocking problems keep the operator from making or changing objects; what runs goes on running.
+	Blocking bool
+}
+
+func unsupported(format string, args ...any) Problem {
+	return Problem{Reason: v1alpha1.ReasonFieldNotSupported, Message: fmt.Sprintf(format, args...)}
+}
+
+// effective returns the service with every field that cannot be changed once it runs taken from what runs, and a
+// problem for each such field that was changed nevertheless.
+func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) (*v1alpha1.ReplicatedService, []Problem) {
+	out := svc.DeepCopy()
+	problems := engineProblems(svc)
+	if svc.Spec.Engine.Redis == nil {
+		out.Spec.Engine = v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{}}
+	}
+	if set == nil {
+		return out, problems
+	}
+	if runs := ptr.Deref(set.Spec.Replicas, 0); runs != ptr.Deref(svc.Spec.Replicas, 3) {
+		problems = append(problems, unsupported(
+			"spec.replicas cannot be changed yet: %d members go on running; set it back to %d", runs, runs))
+		out.Spec.Replicas = &runs
+	}
+	if runs := runningPort(set); runs != 0 && runs != workload.Port(svc) {
+		if svc.Spec.Engine.Redis != nil {
+			problems = append(problems, unsupported(
+				"spec.engine.redis.port cannot be changed once the service exists: it stays %d; set it back", runs))
+		}
+		out.Spec.Engine.Redis.Port = runs
+	}
+	return out, append(problems, storageProblems(out, set)...)
+}
+
+func engineProblems(svc *v1alpha1.ReplicatedService) []Problem {
+	var out []Problem
+	engine := ""
+	switch {
+	case svc.Spec.Engine.PostgreSQL != nil:
+		engine = "postgresql"
+	case svc.Spec.Engine.Custom != nil:
+		engine = "custom"
+	}
+	if engine != "" {
+		out = append(out, Problem{Reason: v1alpha1.ReasonEngineNotSupported, Blocking: true, Message: fmt.Sprintf(
+			"spec.engine.%s cannot be run by this version yet: use spec.engine.redis", engine)})
+	}
+	if r := svc.Spec.Replication; r != nil && r.Mode == v1alpha1.Synchronous {
+		p := unsupported("spec.replication.mode Synchronous cannot be kept by this version yet: set it to Asynchronous")
+		p.Blocking = true
+		out = append(out, p)
+	}
+	if p := svc.Spec.Placement; p != nil && p.PreferredZone != "" {
+		out = append(out, unsupported("spec.placement.preferredZone is not heeded by this version yet: remove it"))
+	}
+	return out
+}
+
+// storageProblems puts back what a StatefulSet cannot change.
+func storageProblems(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) []Problem {
+	if svc.Spec.Storage == nil || len(set.Spec.VolumeClaimTemplates) == 0 {
+		return nil
+	}
+	var out []Problem
+	runs := set.Spec.VolumeClaimTemplates[0].Spec
+	if size := runs.Resources.Requests[corev1.ResourceStorage]; size.Cmp(svc.Spec.Storage.Size) != 0 {
+		out = append(out, unsupported(
+			"spec.storage.size cannot be changed by this version yet: it stays %s; set it back", size.String()))
+		svc.Spec.Storage.Size = size
+	}
+	if ptr.Deref(runs.StorageClassName, "") != ptr.Deref(svc.Spec.Storage.StorageClassName, "") {
+		out = append(out, unsupported(
+			"spec.storage.storageClassName cannot be changed once the service exists: it stays %q; set it back",
+			ptr.Deref(runs.StorageClassName, "")))
+		svc.Spec.Storage.StorageClassName = runs.StorageClassName
+	}
+	return out
+}
+
+func runningPort(set *appsv1.StatefulSet) int32 {
+	for _, c := range set.Spec.Template.Spec.Containers {
+		for _, p := range c.Ports {
+			if c.Name == names.EngineContainer && p.Name == workload.PortName {
+				return p.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+func policyProblems(s *scope) []Problem {
+	ref := s.svc.Spec.FailoverPolicyRef
+	if ref == nil {
+		return nil
+	}
+	if !s.known {
+		return []Problem{{Reason: v1alpha1.ReasonPolicyNotFound, Message: fmt.Sprintf(
+			"spec.failoverPolicyRef.name: FailoverPolicy %q does not exist in namespace %s: create it, or correct or remove the reference. "+
+				"A service that runs keeps the terms it has", ref.Name, s.svc.Namespace)}}
+	}
+	var out []Problem
+	for _, field := range policy.Unsupported(s.policy, s.count()) {
+		out = append(out, unsupported("FailoverPolicy %s: %s", ref.Name, field))
+	}
+	return out
+}
+
+var imageReasons = []string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+
+// podProblems are what only the pods show.
+func podProblems(s *scope) []Problem {
+	var out []Problem
+	for _, name := range s.memberNames() {
+		pod := s.pods[name]
+		if pod == nil {
+			continue
+		}
+		if pod.Spec.HostNetwork {
+			out = append(out, Problem{Reason: v1alpha1.ReasonPodRefused, Message: fmt.Sprintf(
+				"pod %s has hostNetwork, which something in the cluster added: members of several services on one node would share addresses, "+
+					"so its agent refuses to run. Exempt the namespace or the label %s from that webhook, then delete the pod", name, "ha.understudy.dev/service")})
+		}
+		if message := imageProblem(pod); message != "" {
+			out = append(out, Problem{Reason: v1alpha1.ReasonImageNotFound, Message: message})
+		}
+	}
+	return append(firstOfEach(out), missingProblems(s)...)
+}
+
+// imageProblem says what is wrong with a pod's images; the init container's comes from the operator, not from the user.
+func imageProblem(pod *corev1.Pod) string {
+	for _, c := range pod.Status.InitContainerStatuses {
+		if w := c.State.Waiting; w != nil && slices.Contains(imageReasons, w.Reason) {
+			return fmt.Sprintf("pod %s: the agent's image %q cannot be pulled (%s): make it available on node %s, or correct the operator's --agent-image",
+				pod.Name, image(pod.Spec.InitContainers, c), w.Reason, pod.Spec.NodeName)
+		}
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if w := c.State.Waiting; w != nil && slices.Contains(imageReasons, w.Reason) {
+			return fmt.Sprintf("spec.template.image %q cannot be pulled for pod %s (%s): correct the image, or spec.template.imagePullSecrets, and then delete the pod",
+				image(pod.Spec.Containers, c), pod.Name, w.Reason)
+		}
+	}
+	return ""
+}
+
+func image(containers []corev1.Container, status corev1.ContainerStatus) string {
+	for _, c := range containers {
+		if c.Name == status.Name {
+			return c.Image
+		}
+	}
+	return status.Image
+}
+
+// firstOfEach keeps one problem a reason: three pods with the same trouble are one trouble.
+func firstOfEach(problems []Problem) []Problem {
+	var out []Problem
+	seen := map[string]bool{}
+	for _, p := range problems {
+		if !seen[p.Reason] {
+			seen[p.Reason] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// missingProblems reports pods that do not appear: usually an admission webhook or a quota refuses them.
+func missingProblems(s *scope) []Problem {
+	var missing []string
+	for _, name := range s.memberNames() {
+		if s.pods[name] == nil {
+			missing = append(missing, name)
+		}
+	}
+	if s.set == nil || len(missing) == 0 {
+		s.memory.missing = time.Time{}
+		return nil
+	}
+	if s.memory.missing.IsZero() {
+		s.memory.missing = s.now
+	}
+	if since := s.now.Sub(s.memory.missing); since < missingFor {
+		s.lookIn(missingFor - since)
+		return nil
+	}
+	return []Problem{{Reason: v1alpha1.ReasonPodRefused, Message: fmt.Sprintf(
+		"pod %s does not exist for more than %d s: something refuses it (a quota, a webhook, pod security); see the events of StatefulSet %s with "+
+			"`kubectl describe statefulset %s -n %s`", strings.Join(missing, ", "), int(missingFor.Seconds()), s.svc.Name, s.svc.Name, s.svc.Namespace)}}
+}

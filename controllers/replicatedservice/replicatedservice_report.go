@@ -1,0 +1,84 @@
+package replicatedservice
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/apply"
+)
+
+// report writes the status if it changed, and then tells what happened.
+func (r *Reconciler) report(ctx context.Context, s *scope) error {
+	before := s.svc.DeepCopy()
+	after := s.svc.DeepCopy()
+	after.Status = computeStatus(s)
+	if equality.Semantic.DeepEqual(before.Status, after.Status) {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Status().Patch(ctx, after, patch, apply.FieldOwner); err != nil {
+		return s.absorb(client.IgnoreNotFound(err))
+	}
+	for _, e := range eventsOf(before.Status, after.Status) {
+		r.Recorder.Eventf(after, nil, e.kind, e.reason, e.action, "%s", e.note)
+	}
+	ctrl.LoggerFrom(ctx).V(1).Info("status written", "readiness", after.Status.Readiness)
+	return nil
+}
+
+type tale struct {
+	kind, reason, action, note string
+}
+
+// eventsOf tells the difference between two statuses.
+func eventsOf(before, after v1alpha1.ReplicatedServiceStatus) []tale {
+	var out []tale
+	if p, old := after.Primary, before.Primary; p != nil && (old == nil || old.Epoch != p.Epoch) {
+		note := fmt.Sprintf("%s is the primary of epoch %d", p.Name, p.Epoch)
+		if old != nil && old.Name != p.Name {
+			note += ", before it " + old.Name
+		}
+		out = append(out, tale{corev1.EventTypeNormal, "PrimaryChanged", "Observe", note})
+	}
+	was, is := condition(before, v1alpha1.ConditionStalled), condition(after, v1alpha1.ConditionStalled)
+	if is == "True" && (was != "True" || reason(before, v1alpha1.ConditionStalled) != reason(after, v1alpha1.ConditionStalled)) {
+		c := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionStalled)
+		out = append(out, tale{corev1.EventTypeWarning, c.Reason, "Reconcile", c.Message})
+	}
+	if condition(after, v1alpha1.ConditionReady) == "True" && condition(before, v1alpha1.ConditionReady) != "True" {
+		out = append(out, tale{corev1.EventTypeNormal, "Ready", "Reconcile", meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionReady).Message})
+	}
+	if condition(before, v1alpha1.ConditionAvailable) == "True" && condition(after, v1alpha1.ConditionAvailable) == "False" {
+		c := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionAvailable)
+		out = append(out, tale{corev1.EventTypeWarning, c.Reason, "Observe", c.Message})
+	}
+	single := func(s v1alpha1.ReplicatedServiceStatus) bool {
+		return reason(s, v1alpha1.ConditionFailoverPossible) == v1alpha1.ReasonSingleReplica
+	}
+	if single(after) && !single(before) {
+		out = append(out, tale{corev1.EventTypeWarning, v1alpha1.ReasonSingleReplica, "Reconcile",
+			"spec.replicas is 1: when the only member fails nobody can take over"})
+	}
+	return out
+}
+
+func condition(s v1alpha1.ReplicatedServiceStatus, kind string) string {
+	if c := meta.FindStatusCondition(s.Conditions, kind); c != nil {
+		return string(c.Status)
+	}
+	return ""
+}
+
+func reason(s v1alpha1.ReplicatedServiceStatus, kind string) string {
+	if c := meta.FindStatusCondition(s.Conditions, kind); c != nil {
+		return c.Reason
+	}
+	return ""
+}

@@ -1,0 +1,99 @@
+package replicatedservice
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
+	"understudy.dev/understudy/internal/names"
+)
+
+// Feed turns keys of services into events of a channel source.
+func Feed(changes chan<- event.GenericEvent) func(types.NamespacedName) {
+	return func(key types.NamespacedName) {
+		changes <- event.GenericEvent{Object: &v1alpha1.ReplicatedService{
+			ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
+		}}
+	}
+}
+
+func request(namespace, name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
+}
+
+func serviceOfLabel(_ context.Context, obj client.Object) []reconcile.Request {
+	if name := obj.GetLabels()[keys.LabelService]; name != "" {
+		return []reconcile.Request{request(obj.GetNamespace(), name)}
+	}
+	return nil
+}
+
+func serviceOfFailover(_ context.Context, obj client.Object) []reconcile.Request {
+	fo, ok := obj.(*v1alpha1.Failover)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{request(fo.Namespace, fo.Spec.ServiceRef.Name)}
+}
+
+func (r *Reconciler) servicesOfPolicy(ctx context.Context, obj client.Object) []reconcile.Request {
+	return r.servicesWhere(ctx, obj.GetNamespace(), func(svc *v1alpha1.ReplicatedService) bool {
+		ref := svc.Spec.FailoverPolicyRef
+		return ref != nil && ref.Name == obj.GetName()
+	})
+}
+
+// servicesOfSecret finds the services that use a Secret, whoever made it.
+func (r *Reconciler) servicesOfSecret(ctx context.Context, obj client.Object) []reconcile.Request {
+	return r.servicesWhere(ctx, obj.GetNamespace(), func(svc *v1alpha1.ReplicatedService) bool {
+		return slices.Contains(secretsOf(svc), obj.GetName())
+	})
+}
+
+func secretsOf(svc *v1alpha1.ReplicatedService) []string {
+	out := []string{names.CASecret(svc.Name), names.CertsSecret(svc.Name), names.AuthSecret(svc.Name)}
+	if e := svc.Spec.Engine.Redis; e != nil && e.PasswordSecretRef != nil {
+		out = append(out, e.PasswordSecretRef.Name)
+	}
+	return out
+}
+
+func (r *Reconciler) servicesWhere(ctx context.Context, namespace string, uses func(*v1alpha1.ReplicatedService) bool) []reconcile.Request {
+	list := &v1alpha1.ReplicatedServiceList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		return nil // the cache is not there yet; every service is looked at when it is
+	}
+	var out []reconcile.Request
+	for i := range list.Items {
+		if uses(&list.Items[i]) {
+			out = append(out, request(namespace, list.Items[i].Name))
+		}
+	}
+	return out
+}
+
+// metadataChanged lets finalizers and deletions through; our own status writes are nothing new to us.
+func metadataChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers()) ||
+			!maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) ||
+			e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+	}}
+}
+
+// secretKind is what the metadata of Secrets is watched as: their content never enters the cache.
+func secretKind() *metav1.PartialObjectMetadata {
+	meta := &metav1.PartialObjectMetadata{}
+	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	return meta
+}
