@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/signal"
@@ -76,6 +78,14 @@ func buildCommand() *cobra.Command {
 func build(ctx context.Context, r recipe.Recipe, out, root, tag string) error {
 	started := time.Now()
 	path := filepath.Join(out, r.Name+".tar")
+	inputs, known, err := fresh(r, path)
+	if err != nil {
+		return err
+	}
+	if known {
+		fmt.Printf("%s is up to date as %s\n", r.Name, path)
+		return nil
+	}
 	made, err := r.Make(ctx, recipe.Request{Repository: root, Tag: tag})
 	if err != nil {
 		return err
@@ -84,10 +94,45 @@ func build(ctx context.Context, r recipe.Recipe, out, root, tag string) error {
 	if err != nil {
 		return err
 	}
+	if inputs != "" {
+		if err := os.WriteFile(path+".inputs", []byte(inputs), 0o644); err != nil {
+			return fmt.Errorf("recording what %s was made from: %w", path, err)
+		}
+	}
 	state := "unchanged"
 	if changed {
 		state = "written"
 	}
 	fmt.Printf("%s %s as %s in %s\n", made.Reference, state, path, time.Since(started).Round(10*time.Millisecond))
 	return nil
+}
+
+// fresh says whether an archive was made from what it would be made from now. It also returns what that is, or nothing
+// for an image of which only making it tells: those are made of what go has cached already.
+func fresh(r recipe.Recipe, path string) (string, bool, error) {
+	if r.Inputs == nil {
+		return "", false, nil
+	}
+	state, err := r.Inputs()
+	if err != nil {
+		return "", false, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", false, fmt.Errorf("finding this program: %w", err)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		return "", false, fmt.Errorf("reading this program: %w", err)
+	}
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%s %d\n", state, len(program))
+	hash.Write(program)
+	inputs := hex.EncodeToString(hash.Sum(nil))
+	old, err := os.ReadFile(path + ".inputs")
+	if err != nil || string(old) != inputs {
+		return inputs, false, nil
+	}
+	_, err = os.Stat(path)
+	return inputs, err == nil, nil
 }

@@ -36,7 +36,7 @@ type component struct {
 var Envtest = []string{"etcd", "kubernetes"}
 
 func components() []component {
-	const version = "k8s.io/component-base/version"
+	const version, client = "k8s.io/component-base/version", "k8s.io/client-go/pkg/version"
 	links := map[string]string{}
 	for _, name := range []string{
 		"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
@@ -46,9 +46,9 @@ func components() []component {
 	return []component{
 		{
 			name: "kubernetes", version: kubernetes, module: "kubernetes", results: []string{"kubernetes"}, links: links,
-			// Clients read the server's version; without these it calls itself v0.0.0.
+			// Clients read the server's version, and the audit log the clients'; without these all are v0.0.0.
 			flags: "-X " + version + ".gitVersion=" + kubernetes + " -X " + version + ".gitMajor=1 -X " + version +
-				".gitMinor=37 -X " + version + ".gitTreeState=archive",
+				".gitMinor=37 -X " + version + ".gitTreeState=archive -X " + client + ".gitVersion=" + kubernetes + " -X " + client + ".gitCommit=archive",
 			about: "5 to 9 minutes on two cores",
 		},
 		{name: "etcd", version: etcd, module: "etcd", results: []string{"etcd"}, about: "half a minute"},

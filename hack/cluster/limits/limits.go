@@ -58,6 +58,9 @@ func ParseMounts(mountinfo string) Limits {
 		switch {
 		case kind[0] == "cgroup2" && point == "/sys/fs/cgroup":
 			return Limits{CgroupV2: true, Hierarchies: []string{point}}
+		case kind[0] == "cgroup2" && strings.HasPrefix(point, "/sys/fs/cgroup/"):
+			// It accounts nothing, but runc makes a group in it too, which somebody has to remove.
+			found.Hierarchies = append(found.Hierarchies, point)
 		case kind[0] == "cgroup" && strings.HasPrefix(point, "/sys/fs/cgroup/"):
 			found.Hierarchies = append(found.Hierarchies, point)
 		}

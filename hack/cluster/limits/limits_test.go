@@ -11,7 +11,7 @@ func TestParseMountsOfVersion1(t *testing.T) {
 27 25 0:24 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 28 25 0:25 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
 29 25 0:25 / /elsewhere/cpu rw - cgroup cgroup rw,cpu,cpuacct`)
-	want := Limits{Hierarchies: []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu,cpuacct"}}
+	want := Limits{Hierarchies: []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpu,cpuacct"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

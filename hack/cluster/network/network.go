@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"understudy.dev/understudy/hack/cluster/layout"
 	"understudy.dev/understudy/hack/cluster/machine"
 )
@@ -49,12 +51,24 @@ func EnsureSwitch() error {
 	return batch(layout.SwitchNamespace, "link set to-host master "+layout.SwitchBridge+" up")
 }
 
-// EnsureMachine makes a machine's network namespace and its cable, unless both are there, and plugs it in.
-func EnsureMachine(m layout.Machine) error {
-	if exists(m.Namespace()) && linkExistsIn(layout.SwitchNamespace, m.Link()) {
-		return batch(layout.SwitchNamespace, "link set "+m.Link()+" up")
+// Intact says whether a running machine still has its network. One that has not must start anew: its programs sit in
+// the old namespace.
+func Intact(m layout.Machine, pid int) bool {
+	return exists(m.Namespace()) && linkExistsIn(layout.SwitchNamespace, m.Link()) && inside(m.Namespace(), pid)
+}
+
+func inside(namespace string, pid int) bool {
+	var named, own unix.Stat_t
+	if unix.Stat(filepath.Join(machine.NamespaceFolder, namespace), &named) != nil ||
+		unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &own) != nil {
+		return false
 	}
-	return ResetMachine(m)
+	return named.Ino == own.Ino && named.Dev == own.Dev
+}
+
+// PlugIn plugs a machine's cable in.
+func PlugIn(m layout.Machine) error {
+	return batch(layout.SwitchNamespace, "link set "+m.Link()+" up")
 }
 
 // ResetMachine makes the machine's network anew, as a computer that was switched on has it.
@@ -119,7 +133,24 @@ func RemoveSwitch() error {
 			return err
 		}
 	}
-	return removeNamespace(layout.SwitchNamespace)
+	if err := removeNamespace(layout.SwitchNamespace); err != nil {
+		return err
+	}
+	return forgetFolder()
+}
+
+// forgetFolder undoes what ip did to its folder for the first namespace: it mounts the folder on itself.
+func forgetFolder() error {
+	entries, err := os.ReadDir(machine.NamespaceFolder)
+	if err != nil || len(entries) > 0 {
+		return nil // somebody else's namespaces
+	}
+	for unix.Unmount(machine.NamespaceFolder, 0) == nil {
+	}
+	if err := os.Remove(machine.NamespaceFolder); err != nil {
+		return fmt.Errorf("removing the empty %s: %w", machine.NamespaceFolder, err)
+	}
+	return nil
 }
 
 func removeNamespace(name string) error {

@@ -120,8 +120,9 @@ func (b *builder) kubelet(node layout.Machine) []string {
 		"enforceNodeAllocatable": []string{},
 		"failSwapOn":             false,
 		// No registry can bring back an image that was cleaned away to make room.
-		"imageGCHighThresholdPercent":   100,
-		"evictionHard":                  object{"memory.available": "64Mi"},
+		"imageGCHighThresholdPercent": 100,
+		// Each node sees the memory and the disk of the whole machine: pods would be evicted for what is not theirs.
+		"evictionHard":                  object{"memory.available": "0%"},
 		"localStorageCapacityIsolation": false,
 		"makeIPTablesUtilChains":        false,
 	}

@@ -17,6 +17,8 @@ type Source struct {
 	Options []string
 	// Cache keeps downloaded packages.
 	Cache string
+	// Lists is the folder of apt's package lists.
+	Lists string
 }
 
 // Host is the machine's own configuration.
@@ -25,7 +27,22 @@ func Host() (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	return Source{Cache: cache}, nil
+	return Source{Cache: cache, Lists: "/var/lib/apt/lists"}, nil
+}
+
+// State changes when the lists do, and with them perhaps what would be downloaded. To ask apt takes seconds.
+func (s Source) State() (string, error) {
+	entries, err := os.ReadDir(s.Lists)
+	if err != nil {
+		return "", fmt.Errorf("listing apt's package lists: %w", err)
+	}
+	var state strings.Builder
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
+			fmt.Fprintf(&state, "%s %d %d\n", info.Name(), info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return state.String(), nil
 }
 
 func cacheFolder(name string) (string, error) {

@@ -20,6 +20,8 @@ type Request struct {
 type Recipe struct {
 	Name string
 	Make func(context.Context, Request) (image.Image, error)
+	// Inputs, when there is one, changes with anything but this program that the image is made from.
+	Inputs func() (string, error)
 	// Optional ones are made only when named: they need more than the machine's own packages.
 	Optional bool
 }
@@ -32,7 +34,7 @@ func All() []Recipe {
 	}
 	return []Recipe{
 		{Name: "pause", Make: pause},
-		{Name: "redis", Make: redis.make},
+		{Name: "redis", Make: redis.make, Inputs: redis.inputs},
 		{Name: "understudy", Make: understudy},
 		{Name: "client", Make: client},
 	}

@@ -96,6 +96,14 @@ func (e engine) make(ctx context.Context, _ Request) (image.Image, error) {
 	}, system, server)
 }
 
+func (e engine) inputs() (string, error) {
+	source, err := e.source()
+	if err != nil {
+		return "", err
+	}
+	return source.State()
+}
+
 func (e engine) system() []deb.Program {
 	var all []deb.Program
 	for from, names := range tools {
