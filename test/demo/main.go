@@ -1,0 +1,174 @@
+// Command demo shows on a real cluster what Understudy does: it makes the sample Redis service, writes to it, breaks it in
+// three ways, asks for a switchover, and tells what a client saw. The operator is installed by then: see make demo.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"understudy.dev/understudy/test/internal/clients"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/operator"
+	"understudy.dev/understudy/test/internal/rounds"
+)
+
+const (
+	namespace = "default"
+	service   = "cache"
+	sample    = "config/samples/redis.yaml"
+)
+
+type demo struct {
+	*kube.Cluster
+
+	repository, cluster string
+	runner              rounds.Runner
+}
+
+func main() {
+	repository := flag.String("repository", ".", "folder of the repository")
+	cluster := flag.String("cluster", "local", "local: the test cluster of make cluster-up; current: whatever KUBECONFIG names")
+	image := flag.String("client-image", clients.DefaultImage, "image of the load client; a cluster of your own must be able to pull it")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *repository, *cluster, *image)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, repository, cluster, image string) error {
+	begun := time.Now()
+	c, err := kube.Connect()
+	if err != nil {
+		return err
+	}
+	injector, err := faults.Choose(c, repository, cluster)
+	if err != nil {
+		return err
+	}
+	d := demo{Cluster: c, repository: repository, cluster: cluster}
+	d.runner = rounds.Runner{
+		Service: kube.Service{Cluster: c, Namespace: namespace, Name: service},
+		Clients: clients.Set{Cluster: c, Namespace: namespace, Image: image}, Injector: injector,
+	}
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
+	for i, act := range acts {
+		if err := d.play(ctx, i+1, act); err != nil {
+			return err
+		}
+	}
+	d.say("\nAll together %.0f s. What the cluster tells of it:", time.Since(begun).Seconds())
+	if err := d.kubectl(ctx, "get", "replicatedservices,failovers", "-n", namespace); err != nil {
+		return err
+	}
+	d.farewell()
+	return nil
+}
+
+func (demo) say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+
+func (d demo) prepare(ctx context.Context) error {
+	if err := operator.Ready(ctx, d.Cluster); err != nil {
+		return err
+	}
+	d.say("$ kubectl apply -f %s", sample)
+	if err := d.apply(ctx); err != nil {
+		return err
+	}
+	made := time.Now()
+	// The clients start while the service does.
+	ready := make(chan error, 1)
+	go func() { ready <- d.runner.Clients.Ensure(ctx) }()
+	if err := d.kubectl(ctx, "wait", "rsvc/"+service, "-n", namespace, "--for=condition=Available", "--timeout=180s"); err != nil {
+		return d.explain(ctx, err)
+	}
+	if err := d.runner.WaitHealthy(ctx, 2*time.Minute); err != nil {
+		return d.explain(ctx, err)
+	}
+	d.say("%.1f s later it is available and redundant:\n", time.Since(made).Seconds())
+	if err := d.kubectl(ctx, "get", "rsvc", "-n", namespace); err != nil {
+		return err
+	}
+	if err := <-ready; err != nil {
+		return err
+	}
+	address, err := d.runner.Service.Address(ctx)
+	if err != nil {
+		return err
+	}
+	d.say("\nA client on another node than the primary now writes one key each 5 ms to the Service (%s)\nand tries again every 2 ms when a write fails.", address)
+	return nil
+}
+
+// apply does what kubectl apply --server-side does.
+func (d demo) apply(ctx context.Context) error {
+	raw, err := os.ReadFile(filepath.Join(d.repository, sample))
+	if err != nil {
+		return fmt.Errorf("reading the sample: %w", err)
+	}
+	obj := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(raw, &obj.Object); err != nil {
+		return fmt.Errorf("reading %s: %w", sample, err)
+	}
+	err = d.Cluster.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("understudy-demo"), client.ForceOwnership)
+	if err != nil {
+		return fmt.Errorf("applying %s: %w", sample, err)
+	}
+	return nil
+}
+
+// explain adds what the cluster says of the service to an error.
+func (d demo) explain(ctx context.Context, err error) error {
+	obj, readErr := d.runner.Service.Object(ctx)
+	if readErr != nil {
+		return errors.Join(err, readErr)
+	}
+	return fmt.Errorf("%w: %s", err, kube.Failing(obj))
+}
+
+func (d demo) kubectl(ctx context.Context, args ...string) error {
+	program := "kubectl"
+	if own := filepath.Join(d.repository, ".cluster/bin/kubectl"); d.cluster != "current" {
+		if _, err := os.Stat(own); err == nil {
+			program = own
+		}
+	}
+	command := exec.CommandContext(ctx, program, args...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("kubectl %v: %w", args, err)
+	}
+	return nil
+}
+
+func (d demo) farewell() {
+	d.say("\nLook at it:")
+	if d.cluster != "current" {
+		d.say("  export KUBECONFIG=$PWD/.cluster/kubeconfig PATH=$PWD/.cluster/bin:$PATH")
+	}
+	d.say("  kubectl describe rsvc %s\n  kubectl get fo -o wide\n  kubectl get pods,lease,endpointslices -l ha.understudy.dev/service=%s", service, service)
+	if d.cluster == "current" {
+		d.say("Remove it:\n  kubectl delete rsvc/%s deployment/understudy-client\n  helm uninstall understudy -n %s", service, operator.Namespace)
+		return
+	}
+	d.say("Break it yourself:\n  cluster kill --namespace %s --pod %s-0 --container engine --process redis-server", namespace, service)
+	d.say("Remove it all:\n  make cluster-down")
+}
