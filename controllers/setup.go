@@ -35,6 +35,7 @@ import (
 )
 
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;list;watch;create;update;patch
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
 
 // leaderElectionID names the Lease of the operator's own leader election.
 const leaderElectionID = "understudy-operator.ha.understudy.dev"

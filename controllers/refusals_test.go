@@ -1,0 +1,101 @@
+package controllers
+
+import (
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+)
+
+// TestRefusals: what the API server itself refuses names the field and the remedy.
+func TestRefusals(t *testing.T) {
+	s := newStage(t)
+	service := func(change func(*v1alpha1.ReplicatedServiceSpec)) client.Object {
+		svc := redis("refused")
+		change(&svc.Spec)
+		return svc
+	}
+	policy := func(change func(*v1alpha1.FailoverPolicySpec)) client.Object {
+		p := &v1alpha1.FailoverPolicy{ObjectMeta: metav1.ObjectMeta{Name: "refused"}}
+		change(&p.Spec)
+		return p
+	}
+	for name, c := range map[string]struct {
+		obj  client.Object
+		want string
+	}{
+		"two engines": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Engine.PostgreSQL = &v1alpha1.PostgreSQLSpec{}
+		}), "exactly one of engine.redis, engine.postgresql and engine.custom must be set"},
+		"no engine": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Engine.Redis = nil
+		}), "spec.engine: Required value"},
+		"zero replicas": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Replicas = ptr.To[int32](0)
+		}), "spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1"},
+		"no image": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Template.Image = ""
+		}), "spec.template"},
+		"a quorum of all": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Replication = &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous, Synchronous: &v1alpha1.SynchronousSpec{Quorum: 3}}
+		}), "replication.synchronous.quorum must be smaller than replicas"},
+		"synchronous without its settings": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Replication = &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous}
+		}), "replication.synchronous must be set when mode is Synchronous"},
+		"a parameter that is ours": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"replicaof": "evil 6379"}
+		}), "holds a directive that Understudy sets itself"},
+		"a parameter of two lines": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory": "1mb\nreplicaof evil 6379"}
+		}), "a value is one line"},
+		"a lease shorter than its heartbeats": {policy(func(spec *v1alpha1.FailoverPolicySpec) {
+			spec.Detection = v1alpha1.DetectionSpec{HeartbeatIntervalMilliseconds: 1000, SuspectAfterMilliseconds: 3000, LeaseDurationMilliseconds: 2000}
+		}), "leaseDurationMilliseconds must be at least 3 × heartbeatIntervalMilliseconds"},
+		"suspicion after the lease": {policy(func(spec *v1alpha1.FailoverPolicySpec) {
+			spec.Detection = v1alpha1.DetectionSpec{SuspectAfterMilliseconds: 5000}
+		}), "leaseDurationMilliseconds must be larger than suspectAfterMilliseconds"},
+		"an exception without its choice": {policy(func(spec *v1alpha1.FailoverPolicySpec) {
+			spec.PartitionException = v1alpha1.ExceptionAcceptTwoWriters
+		}), "partitionException AcceptTwoWriters needs partitionChoice PreferAvailability"},
+		"a forced failover that names nobody": {&v1alpha1.Failover{
+			ObjectMeta: metav1.ObjectMeta{Name: "refused"},
+			Spec:       v1alpha1.FailoverSpec{ServiceRef: v1alpha1.LocalReference{Name: "x"}, Type: v1alpha1.TypeForced},
+		}, "assertDead must be set when type is Forced"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.obj.SetNamespace(s.namespace)
+			err := api.Create(t.Context(), c.obj)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("want a refusal with %q, have: %v", c.want, err)
+			}
+		})
+	}
+}
+
+// TestRefusedChanges: what cannot be changed once it exists.
+func TestRefusedChanges(t *testing.T) {
+	s := newStage(t)
+	fo := &v1alpha1.Failover{ObjectMeta: metav1.ObjectMeta{Name: "once"}, Spec: v1alpha1.FailoverSpec{ServiceRef: v1alpha1.LocalReference{Name: "x"}}}
+	s.create(fo)
+	s.eventually(func() string {
+		s.get("once", fo)
+		fo.Spec.Target = "x-1"
+		err := api.Update(s.ctx, fo)
+		if err == nil {
+			t.Fatal("a Failover could be changed")
+		}
+		if !strings.Contains(err.Error(), "a Failover cannot be changed: create another one") {
+			return err.Error()
+		}
+		return ""
+	})
+	long := redis(strings.Repeat("a", 41))
+	long.Namespace = s.namespace
+	if err := api.Create(s.ctx, long); err == nil || !strings.Contains(err.Error(), "metadata.name must be a DNS label of at most 40 characters") {
+		t.Errorf("a name of 41 characters: %v", err)
+	}
+}
