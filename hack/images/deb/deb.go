@@ -94,13 +94,17 @@ func (s Source) closure(ctx context.Context, names []string) ([]string, error) {
 		}
 		next = nil
 		for _, name := range parseDepends(output) {
-			if strings.HasPrefix(name, "lib") && !slices.Contains(all, name) {
+			if isLibrary(name) && !slices.Contains(all, name) {
 				all, next = append(all, name), append(next, name)
 			}
 		}
 	}
 	slices.Sort(all)
 	return all, nil
+}
+
+func isLibrary(name string) bool {
+	return strings.HasPrefix(name, "lib") || strings.HasPrefix(name, "zlib")
 }
 
 // parseDepends reads what apt-cache depends prints. Virtual packages stand in angle brackets, followed by what provides

@@ -32,10 +32,19 @@ func All() []Recipe {
 		reference: "docker.io/library/redis:7.0", packages: []string{"redis-server", "redis-tools"}, prefix: "redis",
 		variable: "REDIS_VERSION", source: deb.Host,
 	}
+	redis8, valkey := redis, redis
+	redis8.reference, redis8.source = "docker.io/library/redis:8.0", trixie
+	valkey.reference, valkey.source = "docker.io/valkey/valkey:8.1", trixie
+	valkey.packages, valkey.prefix, valkey.variable = []string{"valkey-server", "valkey-tools"}, "valkey", "VALKEY_VERSION"
 	return []Recipe{
 		{Name: "pause", Make: pause},
 		{Name: "redis", Make: redis.make, Inputs: redis.inputs},
+		{Name: "redis8", Make: redis8.make, Inputs: redis8.inputs, Optional: true},
+		{Name: "valkey", Make: valkey.make, Inputs: valkey.inputs, Optional: true},
 		{Name: "understudy", Make: understudy},
 		{Name: "client", Make: client},
 	}
 }
+
+// trixie is Debian 13, which has newer engines than the release that the tests run on.
+func trixie() (deb.Source, error) { return deb.Release("trixie") }
