@@ -1,0 +1,79 @@
+# Everything Understudy needs is built from Go modules and Debian packages; `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Compiled tools are kept outside the tree, by version, so that a new clone starts with them.
+TOOLS_MOD := hack/tools/go.mod
+TOOL := go tool -modfile=$(TOOLS_MOD)
+CLUSTER ?= local
+KUBECONFIG_LOCAL := $(CURDIR)/.cluster/kubeconfig
+ifeq ($(CLUSTER),local)
+export KUBECONFIG := $(KUBECONFIG_LOCAL)
+endif
+export PATH := $(CURDIR)/.cluster/bin:$(PATH)
+NAMESPACE ?= understudy-system
+ROUNDS ?= 50
+NODE_ROUNDS ?= 5
+BENCH_FLAGS ?=
+BENCH_JSON ?= .cluster/bench.json
+
+include hack/cluster/targets.mk
+
+##@ Main
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile hack/cluster/targets.mk
+
+.PHONY: demo
+demo: $(if $(filter local,$(CLUSTER)),cluster-up) deploy ## Set everything up, kill the primary four ways, and print what a client saw (CLUSTER=current: on your own kubeconfig)
+	@go run ./test/demo --cluster=$(CLUSTER)
+
+.PHONY: test
+test: verify lint test-unit test-api test-e2e ## Run every test: generated code, lint, unit, API server, real cluster
+
+##@ Tests
+UNIT_PACKAGES = $(shell go list ./... | grep -v -e /controllers/ -e /test/e2e -e /api/v1alpha1/applyconfiguration)
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no cluster and no API server
+	@go vet ./...
+	@go test $(UNIT_PACKAGES)
+	@GOWORK=off CGO_ENABLED=0 go test -C hack/cluster ./...
+	@GOWORK=off CGO_ENABLED=0 go test -C hack/images ./...
+
+.PHONY: test-api
+test-api: envtest-assets ## Run the tests against a real API server (envtest)
+	@KUBEBUILDER_ASSETS=$(CURDIR)/.cluster/bin go test -timeout 10m ./controllers/...
+
+.PHONY: test-e2e
+test-e2e: cluster-up deploy ## Run the tests on a real three-node cluster
+	@go test -tags e2e -count=1 -timeout 20m -v ./test/e2e/...
+
+.PHONY: bench
+bench: cluster-up deploy ## Measure outage and loss as a client sees them (ROUNDS=50 NODE_ROUNDS=5 BENCH_JSON=FILE BENCH_FLAGS=…)
+	@go run ./test/bench --cluster=$(CLUSTER) --rounds $(ROUNDS) --node-rounds $(NODE_ROUNDS) --json $(BENCH_JSON) $(BENCH_FLAGS)
+
+##@ Code
+.PHONY: generate
+generate: ## Generate deep copies, apply configurations, CRDs, roles and the chart's copies of them
+	@$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/...
+	@$(TOOL) controller-gen crd:maxDescLen=512 applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/... output:crd:dir=config/crd/bases
+	@$(TOOL) controller-gen rbac:roleName=understudy-operator paths=./controllers/... output:rbac:dir=config/rbac
+	@go run ./hack/helm generate
+
+.PHONY: verify
+verify: ## Fail when something generated is stale, or the chart differs from config/
+	@hack/verify.sh
+
+.PHONY: lint
+lint: ## Run the linters, kube-api-linter among them
+	@hack/lint.sh
+
+##@ Cluster
+.PHONY: deploy
+deploy: $(if $(filter local,$(CLUSTER)),images-load helm-tool) ## Load the images and install the chart on the cluster of $KUBECONFIG
+	@hack/deploy.sh $(NAMESPACE) $(CLUSTER)
+
+.PHONY: helm-tool
+helm-tool: cluster-tool
+	@test -x .cluster/bin/helm || $(CLUSTER_RUN) build

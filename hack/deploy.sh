@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Install or upgrade the chart from this tree. On the local cluster the images were loaded under the tag dev; on another
+# cluster the chart's own image is used unless IMAGE_TAG names one that its nodes can pull.
+set -euo pipefail
+namespace=$1 cluster=$2
+set -- --namespace "$namespace" --create-namespace --wait --timeout 3m
+if [ "$cluster" = local ]; then
+	set -- "$@" --set image.tag=dev --set image.pullPolicy=IfNotPresent
+elif [ -n "${IMAGE_TAG:-}" ]; then
+	set -- "$@" --set "image.tag=$IMAGE_TAG"
+fi
+helm upgrade --install understudy charts/understudy "$@" >/dev/null
+kubectl -n "$namespace" get deployment understudy-operator -o wide 2>/dev/null || kubectl -n "$namespace" get deployments
