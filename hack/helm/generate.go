@@ -88,16 +88,16 @@ func roleTemplate(raw []byte) ([]byte, error) {
 		if err := yaml.Unmarshal(doc, &r); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", roleIn, err)
 		}
-		if r.Kind != "ClusterRole" || r.Metadata.Name != "understudy-manager" || i > 0 {
-			return nil, fmt.Errorf("reading %s: found %s %q as object %d: want the ClusterRole understudy-manager alone "+
-				"(controller-gen rbac:roleName=understudy-manager, no marker with a namespace)", roleIn, r.Kind, r.Metadata.Name, i+1)
+		if r.Kind != "ClusterRole" || r.Metadata.Name != "understudy-operator" || i > 0 {
+			return nil, fmt.Errorf("reading %s: found %s %q as object %d: want the ClusterRole understudy-operator alone "+
+				"(controller-gen rbac:roleName=understudy-operator, no marker with a namespace)", roleIn, r.Kind, r.Metadata.Name, i+1)
 		}
 		rules, err := yaml.Marshal(r.Rules)
 		if err != nil {
 			return nil, err
 		}
 		out.WriteString("apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n" +
-			"  name: {{ include \"understudy.fullname\" . }}-manager\n" +
+			"  name: {{ include \"understudy.fullname\" . }}-operator\n" +
 			"  labels:\n    {{- include \"understudy.labels\" . | nindent 4 }}\nrules:\n")
 		for _, line := range strings.Split(strings.TrimRight(escape(string(rules)), "\n"), "\n") {
 			out.WriteString("  " + line + "\n")

@@ -81,4 +81,4 @@ func Ready(ctx context.Context, c *kube.Cluster) error {
 }
 
 // LeaderElectionLease is the Lease by which the operator's pods choose a leader; the chart's Role names it too.
-const LeaderElectionLease = "understudy-operator"
+const LeaderElectionLease = "understudy-operator.ha.understudy.dev"

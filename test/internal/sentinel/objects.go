@@ -18,7 +18,7 @@ const (
 	members       = 3
 	redisName     = "redis"
 	sentinelName  = "sentinel"
-	masterCommand = `redis-cli -t 1 -h "$host" -p ` + sentinelPort + ` sentinel get-master-addr-by-name ` + master
+	masterCommand = `timeout 1 redis-cli -h "$host" -p ` + sentinelPort + ` sentinel get-master-addr-by-name ` + master
 )
 
 // Settings are Sentinel's, in the words of its configuration.
@@ -54,7 +54,7 @@ done
 `
 
 const sentinelScript = `
-until redis-cli -t 1 -h "$BASE-0.$BASE" -p ` + redisPort + ` ping 2>/dev/null | grep -q PONG; do sleep 0.2; done
+until timeout 1 redis-cli -h "$BASE-0.$BASE" -p ` + redisPort + ` ping 2>/dev/null | grep -q PONG; do sleep 0.2; done
 cat > /tmp/sentinel.conf <<EOF
 port ` + sentinelPort + `
 bind 0.0.0.0
