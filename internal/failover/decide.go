@@ -276,7 +276,8 @@ func reasonToStand(now Instant, o *Observation, d *Decision) (Instant, bool) {
 func (o *Observation) proofSince(run Run) Instant {
 	var at Instant
 	for _, p := range o.Proofs {
-		if p.Run == run && (at == 0 || p.Since < at) {
+		stale := p.Kind == Released && p.Epoch < o.Lease.Epoch
+		if p.Run == run && !stale && (at == 0 || p.Since < at) {
 			at = p.Since
 		}
 	}

@@ -191,3 +191,19 @@ func TestShorterLeaseIsWaitedOutWithTheLongerOne(t *testing.T) {
 	}
 	th.until("the old L is forgotten", 5*time.Second, func() bool { return th.lease.Terms.WaitMillis == 1500 })
 }
+
+// The same run may win again after it released; its second release counts as the first one did.
+func TestRunReleasesTwice(t *testing.T) {
+	th := curtain(t, 3)
+	th.engineDies("m-0")
+	th.until("m-1 serves", time.Second, func() bool { return th.serving("m-1", 2) })
+	th.run(300 * time.Millisecond)
+	th.engineDies("m-1")
+	th.until("m-0 serves", time.Second, func() bool { return th.serving("m-0", 3) })
+	th.run(300 * time.Millisecond)
+	th.engineDies("m-0")
+	took := th.until("m-1 serves again", time.Second, func() bool { return th.serving("m-1", 4) })
+	if won := th.members["m-1"].obs.Tenure.Won; won.Evidence != Released || took > 50*time.Millisecond {
+		t.Errorf("evidence %s after %s, want Released at once", won.Evidence, took)
+	}
+}

@@ -232,8 +232,11 @@ func (o *Observation) beginTenure(now Instant) {
 
 // OnProof takes in evidence about a run.
 func (o *Observation) OnProof(now Instant, e Evidence) {
-	for _, p := range o.Proofs {
+	for i, p := range o.Proofs {
 		if p.Kind == e.Kind && p.Run == e.Run {
+			if e.Epoch > p.Epoch { // a run may hold and release several epochs
+				o.Proofs[i] = Proof{Evidence: e, Since: now}
+			}
 			return
 		}
 	}
