@@ -19,11 +19,11 @@ import (
 func nodeCommand(p *places) *cobra.Command {
 	var wait bool
 	command := &cobra.Command{
-		Use:       "node NAME off|on|isolate|rejoin",
-		Short:     "Cut a node's power, unplug its cable, or undo that",
-		Long:      "off kills every process of the node while its cable is dead; on boots it with the disk it had.\nisolate unplugs its cable; rejoin plugs it in.",
+		Use:       "node NAME off|on|isolate|rejoin|cut-api|mend-api",
+		Short:     "Cut a node's power, cable or way to the API server, or undo that",
+		Long:      "off kills every process of the node while its cable is dead; on boots it with the disk it had.\nisolate unplugs its cable; rejoin plugs it in.\ncut-api drops its packets to and from the API server; mend-api lets them through.",
 		Args:      cobra.ExactArgs(2),
-		ValidArgs: []string{"off", "on", "isolate", "rejoin"},
+		ValidArgs: []string{"off", "on", "isolate", "rejoin", "cut-api", "mend-api"},
 		RunE: func(command *cobra.Command, args []string) error {
 			folder, err := p.folder()
 			if err != nil {
@@ -41,8 +41,12 @@ func nodeCommand(p *places) *cobra.Command {
 				return nodeOn(command.Context(), command.OutOrStdout(), folder, node, wait)
 			case "isolate", "rejoin":
 				report, err = cluster.Cable(folder, node, args[1] == "rejoin")
+			case "cut-api":
+				report, err = faults.CutAPI(node)
+			case "mend-api":
+				report, err = faults.MendAPI(node)
 			default:
-				return fmt.Errorf("%q is nothing that can be done to a node: use off, on, isolate or rejoin", args[1])
+				return fmt.Errorf("%q is nothing that can be done to a node: use off, on, isolate, rejoin, cut-api or mend-api", args[1])
 			}
 			if err != nil {
 				return err

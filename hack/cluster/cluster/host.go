@@ -122,9 +122,35 @@ func resetCgroups(m layout.Machine, found limits.Limits) error {
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return fmt.Errorf("making a cgroup for %s: %w", m.Name, err)
 		}
+		if found.CgroupV2 {
+			if err := delegate(hierarchy, m.Cgroup()); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := inheritCPUs(hierarchy, m.Cgroup()); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// delegate hands the controllers of a version 2 hierarchy down to a cgroup, which has none by itself.
+func delegate(hierarchy, cgroup string) error {
+	path := hierarchy
+	for _, part := range strings.Split(strings.Trim(cgroup, "/"), "/") {
+		data, err := os.ReadFile(filepath.Join(path, "cgroup.controllers"))
+		if err != nil {
+			return fmt.Errorf("finding the controllers of cgroup %s: %w", path, err)
+		}
+		for _, controller := range strings.Fields(string(data)) {
+			control := filepath.Join(path, "cgroup.subtree_control")
+			if err := os.WriteFile(control, []byte("+"+controller), 0o644); err != nil {
+				return fmt.Errorf("handing controller %s down from cgroup %s: %w: processes in that group itself "+
+					"forbid it", controller, path, err)
+			}
+		}
+		path = filepath.Join(path, part)
 	}
 	return nil
 }
@@ -189,7 +215,11 @@ func removeMade(folder layout.Folder) error {
 	if err := unmountAll(string(folder)); err != nil {
 		return err
 	}
-	for _, path := range folder.Made() {
+	rotated, err := filepath.Glob(strings.TrimSuffix(folder.Audit(), ".log") + "-*.log")
+	if err != nil {
+		return fmt.Errorf("listing old audit logs: %w", err)
+	}
+	for _, path := range append(rotated, folder.Made()...) {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("removing %s: %w", path, err)
 		}

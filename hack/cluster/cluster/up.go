@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"understudy.dev/understudy/hack/cluster/faults"
 	"understudy.dev/understudy/hack/cluster/identity"
 	"understudy.dev/understudy/hack/cluster/kube"
 	"understudy.dev/understudy/hack/cluster/layout"
@@ -142,6 +143,9 @@ func (u *upper) machines() error {
 		if process := u.record.Machines[m.Name]; identity.Proc.Alive(process) {
 			if network.Intact(m, process.PID) {
 				if err := network.PlugIn(m); err != nil {
+					return err
+				}
+				if _, err := faults.MendAPI(m); err != nil {
 					return err
 				}
 				continue
