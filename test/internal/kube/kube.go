@@ -73,7 +73,9 @@ func UntilEvery(ctx context.Context, within, every time.Duration, what string, c
 		switch {
 		case done && err == nil:
 			return nil
-		case err != nil && !strings.Contains(err.Error(), "context deadline"): // that one says nothing of the cause
+		case err != nil && strings.Contains(err.Error(), "context deadline"):
+			// The end of the wait itself says nothing of the cause.
+		case err != nil:
 			last = err.Error()
 		case seen != "":
 			last = seen

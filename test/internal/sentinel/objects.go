@@ -11,6 +11,7 @@ import (
 
 const (
 	name          = "understudy-bench-sentinel"
+	sentinelsName = name + "-sentinels"
 	label         = "app.kubernetes.io/name"
 	master        = "primary"
 	redisPort     = "6379"
@@ -35,7 +36,7 @@ type Settings struct {
 const redisScript = `
 known() {
   for i in 0 1 2; do
-    host="$BASE-$i.$BASE"
+    host="$BASE-sentinels-$i.$BASE-sentinels"
     set -- $(` + masterCommand + ` 2>/dev/null)
     if [ -n "$1" ] && [ "$1" != "(nil)" ]; then echo "$1"; return; fi
   done
@@ -69,7 +70,8 @@ EOF
 exec redis-sentinel /tmp/sentinel.conf
 `
 
-func service(namespace string) *corev1.Service {
+// service gives each pod of a set a name, from before it is ready.
+func service(namespace, name string) *corev1.Service {
 	labels := map[string]string{label: name}
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
@@ -112,7 +114,7 @@ func redisSet(namespace, image string) *appsv1.StatefulSet {
 // sentinels are pods of their own, so that each has the address of pod 0 when it starts.
 func sentinelSet(namespace, image, first string, s Settings) *appsv1.StatefulSet {
 	set := redisSet(namespace, image)
-	set.Name += "-sentinels"
+	set.Name, set.Spec.ServiceName = sentinelsName, sentinelsName
 	labels := map[string]string{label: set.Name}
 	set.Labels, set.Spec.Selector.MatchLabels, set.Spec.Template.Labels = labels, labels, labels
 	set.Spec.Template.Spec.TopologySpreadConstraints[0].LabelSelector.MatchLabels = labels

@@ -35,7 +35,7 @@ func (p Peer) Ensure(ctx context.Context) error {
 	if err := p.Remove(ctx); err != nil {
 		return err
 	}
-	for _, obj := range []client.Object{service(p.Namespace), redisSet(p.Namespace, p.Image)} {
+	for _, obj := range []client.Object{service(p.Namespace, name), service(p.Namespace, sentinelsName), redisSet(p.Namespace, p.Image)} {
 		if err := p.Cluster.Create(ctx, obj); err != nil {
 			return fmt.Errorf("making the servers to compare with: %w", err)
 		}
@@ -62,7 +62,8 @@ func (p Peer) Ensure(ctx context.Context) error {
 // Remove deletes all and waits until it is gone.
 func (p Peer) Remove(ctx context.Context) error {
 	objects := []client.Object{
-		sentinelSet(p.Namespace, p.Image, "", p.Settings), redisSet(p.Namespace, p.Image), service(p.Namespace),
+		sentinelSet(p.Namespace, p.Image, "", p.Settings), redisSet(p.Namespace, p.Image),
+		service(p.Namespace, name), service(p.Namespace, sentinelsName),
 	}
 	for _, obj := range objects {
 		err := p.Cluster.Delete(ctx, obj, client.PropagationPolicy(metav1.DeletePropagationBackground))
@@ -104,7 +105,7 @@ func (p Peer) pods(ctx context.Context, of string) ([]corev1.Pod, error) {
 // WaitHealthy waits until every sentinel sees one primary with two replicas and two other sentinels.
 func (p Peer) WaitHealthy(ctx context.Context) error {
 	return kube.UntilEvery(ctx, 3*time.Minute, 500*time.Millisecond, "the sentinels to be content", func(ctx context.Context) (bool, string, error) {
-		pods, err := p.pods(ctx, name+"-sentinels")
+		pods, err := p.pods(ctx, sentinelsName)
 		if err != nil || len(pods) != members {
 			return false, fmt.Sprintf("%d of %d sentinels run", len(pods), members), err
 		}
@@ -197,7 +198,7 @@ func (p Peer) round(ctx context.Context, set clients.Set, host faults.Host, id s
 		return err
 	}
 	config := load.Config{Master: master}
-	sentinels, err := p.pods(ctx, name+"-sentinels")
+	sentinels, err := p.pods(ctx, sentinelsName)
 	if err != nil {
 		return err
 	}
