@@ -3,9 +3,11 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,7 +79,9 @@ func withOperator(run func() int) (int, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	c := Config{AgentImage: agentImage, MetricsAddress: "0", HealthAddress: "0"}
-	mgr, err := NewManager(cfg, c)
+	counted := rest.CopyConfig(cfg)
+	counted.Wrap(count)
+	mgr, err := NewManager(counted, c)
 	if err != nil {
 		cancel()
 		return 1, err
@@ -91,6 +95,31 @@ func withOperator(run func() int) (int, error) {
 	cancel()
 	return code, <-done
 }
+
+// requests counts what the operator asks of the API server, watches aside.
+var (
+	requests    atomic.Int64
+	lastRequest atomic.Value
+)
+
+type counter struct {
+	http.RoundTripper
+}
+
+func count(next http.RoundTripper) http.RoundTripper { return counter{next} }
+
+func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Query().Get("watch") == "" {
+		requests.Add(1)
+		lastRequest.Store(r.Method + " " + r.URL.Path)
+	}
+	return c.RoundTripper.RoundTrip(r)
+}
+
+// forced deletes at once, as no kubelet is there to end a pod.
+type forced struct{}
+
+func (forced) ApplyToDelete(o *client.DeleteOptions) { o.GracePeriodSeconds = ptr.To[int64](0) }
 
 func logFile() *os.File {
 	if path := os.Getenv("OPERATOR_LOG"); path != "" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -47,12 +48,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	step := decide(s)
 	if step.ask != nil {
-		return r.ask(ctx, s, step)
+		return later(r.ask(ctx, s, step))
 	}
-	if err := r.write(ctx, s.fo, step); err != nil {
+	return later(ctrl.Result{RequeueAfter: step.again}, r.write(ctx, s.fo, step))
+}
+
+// later turns a conflict into another look a moment later: the cache was behind, which is no error.
+func later(result ctrl.Result, err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: 100 * time.Millisecond}, nil
+	}
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: step.again}, nil
+	return result, nil
 }
 
 // finished reports whether a Failover reached its end, one way or the other.

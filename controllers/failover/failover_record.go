@@ -61,10 +61,10 @@ func (r *recorder) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	}
 	for _, t := range r.takeovers(req) {
 		if err := r.record(ctx, service, have, t); err != nil {
-			return ctrl.Result{}, err
+			return later(ctrl.Result{}, err)
 		}
 	}
-	return ctrl.Result{}, r.trim(ctx, have)
+	return later(ctrl.Result{}, r.trim(ctx, have))
 }
 
 // takeovers that members report, the oldest first.

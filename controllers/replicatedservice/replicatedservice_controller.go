@@ -70,10 +70,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !svc.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, r.finalize(ctx, svc)
+		return again(r.finalize(ctx, svc))
 	}
 	if err := r.protect(ctx, svc); err != nil {
-		return ctrl.Result{}, err
+		return again(err)
 	}
 	s, err := r.gather(ctx, svc)
 	if err != nil {
@@ -84,6 +84,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		err = errors.Join(err, r.report(ctx, s))
 	}
 	return s.result(err)
+}
+
+// again turns a conflict into another look a moment later: the cache was behind, which is no error.
+func again(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: 100 * time.Millisecond}, nil
+	}
+	return ctrl.Result{}, err
 }
 
 // act carries out each phase; the failure of one does not keep the others from running.
