@@ -177,3 +177,5 @@ func (s *stage) serve(service string) []*corev1.Pod {
 	s.says(pods[2], following(1))
 	return pods
 }
+
+func inNamespace(name string) client.ListOption { return client.InNamespace(name) }

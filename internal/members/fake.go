@@ -19,8 +19,17 @@ type Fake struct {
 	reports     map[types.NamespacedName]map[string]Report
 	terms       map[string]failover.Terms
 	subscribers []func(types.NamespacedName)
-	// OnHandover answers Handover.
-	OnHandover func(key types.NamespacedName, member string, request wire.Handover) (wire.HandoverReply, error)
+	onHandover  HandoverFunc
+}
+
+// HandoverFunc answers Handover.
+type HandoverFunc func(key types.NamespacedName, member string, request wire.Handover) (wire.HandoverReply, error)
+
+// Answer sets who answers Handover.
+func (f *Fake) Answer(with HandoverFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onHandover = with
 }
 
 var _ Members = &Fake{}
@@ -90,7 +99,7 @@ func (f *Fake) Snapshot(key types.NamespacedName) []Report {
 // Handover implements Members.
 func (f *Fake) Handover(_ context.Context, key types.NamespacedName, member string, request wire.Handover) (wire.HandoverReply, error) {
 	f.mu.Lock()
-	answer := f.OnHandover
+	answer := f.onHandover
 	f.mu.Unlock()
 	if answer == nil {
 		return wire.HandoverReply{}, errNotConnected
