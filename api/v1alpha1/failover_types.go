@@ -115,7 +115,7 @@ type FailoverStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions: Ready (the change is done), Reconciling (it goes on), Stalled (it failed; the message says why).
+	// conditions are Ready (the change is done), Reconciling (it goes on), Stalled (it failed; the message says why).
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=8
@@ -123,9 +123,11 @@ type FailoverStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// from is the old primary.
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	From string `json:"from,omitempty"`
 	// to is the new primary.
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	To string `json:"to,omitempty"`
 	// epoch of the new primary.

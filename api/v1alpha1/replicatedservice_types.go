@@ -474,6 +474,7 @@ const (
 // PrimaryStatus names the primary.
 type PrimaryStatus struct {
 	// name of the member.
+	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Name string `json:"name,omitempty"`
 	// epoch it serves.
@@ -487,6 +488,7 @@ type PrimaryStatus struct {
 // MemberStatus is one member as last seen.
 type MemberStatus struct {
 	// name of the member: its pod.
+	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Name string `json:"name,omitempty"`
 	// role it plays.
@@ -500,12 +502,15 @@ type MemberStatus struct {
 	// +optional
 	LagBytes *int64 `json:"lagBytes,omitempty"`
 	// node it runs on.
+	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Node string `json:"node,omitempty"`
 	// zone of that node.
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	Zone string `json:"zone,omitempty"`
 	// message says what is the matter with it, if anything.
+	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
 }
@@ -513,12 +518,15 @@ type MemberStatus struct {
 // LastFailover sums up the last change of primary.
 type LastFailover struct {
 	// name of the Failover object.
+	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Name string `json:"name,omitempty"`
 	// from is the old primary.
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	From string `json:"from,omitempty"`
 	// to is the new primary.
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	To string `json:"to,omitempty"`
 	// epoch of the new primary.
@@ -563,6 +571,7 @@ type ReplicatedServiceStatus struct {
 	ReadyReplicas int32 `json:"readyReplicas,omitempty"`
 
 	// readiness is readyReplicas/replicas for people.
+	// +kubebuilder:validation:MaxLength=16
 	// +optional
 	Readiness string `json:"readiness,omitempty"`
 
@@ -571,6 +580,7 @@ type ReplicatedServiceStatus struct {
 	MaxLagBytes *int64 `json:"maxLagBytes,omitempty"`
 
 	// selector matches the members' pods, for the scale subresource.
+	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Selector string `json:"selector,omitempty"`
 

@@ -38,7 +38,7 @@ type Options struct {
 	Log      logr.Logger
 }
 
-// Agent runs one member. All fields below loop are touched by the loop's goroutine only.
+// Agent runs one member. Fields below the comment are touched by the loop's goroutine only.
 type Agent struct {
 	Options
 	inbox chan func()
@@ -47,7 +47,7 @@ type Agent struct {
 	starting sync.Mutex
 	fences   atomic.Int64
 
-	loop struct{} // what follows belongs to the loop
+	// What follows belongs to the loop.
 
 	obs      *failover.Observation
 	policy   failover.Policy

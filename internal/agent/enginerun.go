@@ -38,7 +38,6 @@ type engineRun struct {
 	answered  failover.Instant
 	probedAt  failover.Instant
 	savedAt   failover.Instant
-	guardEnds int // a guard's pid whose end is expected
 	lastError string
 }
 

@@ -111,7 +111,16 @@ func (a *Agent) state() v1alpha1.MemberState {
 	return v1alpha1.MemberCatchingUp
 }
 
+// messageLimit keeps an engine's error within what the service's status may hold.
+const messageLimit = 512
+
 func (a *Agent) message() string {
+	m := a.trouble()
+	return m[:min(len(m), messageLimit)]
+}
+
+// trouble says what is the matter with this member, if anything.
+func (a *Agent) trouble() string {
 	switch {
 	case a.obs.LeaseRead == 0:
 		return "the Lease could not be read yet"

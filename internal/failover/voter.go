@@ -129,7 +129,8 @@ func (o *Observation) give(now Instant, hb Heartbeat) {
 			kept = append(kept, g)
 		}
 	}
-	o.Given = append(kept, Given{Run: hb.From, Epoch: hb.Epoch, Until: until, Partition: hb.Partition})
+	o.Given = kept
+	o.Given = append(o.Given, Given{Run: hb.From, Epoch: hb.Epoch, Until: until, Partition: hb.Partition})
 }
 
 // lower lists what this member gave to others below an epoch and what may still count.

@@ -15,7 +15,7 @@ import (
 type FailoverStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec this status is about; -1 until the first look.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready (the change is done), Reconciling (it goes on), Stalled (it failed; the message says why).
+	// conditions are Ready (the change is done), Reconciling (it goes on), Stalled (it failed; the message says why).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// from is the old primary.
 	From *string `json:"from,omitempty"`
