@@ -197,7 +197,7 @@ func (r *Reconciler) ensureReplicasRoute(ctx context.Context, s *scope) error {
 	if s.register != nil && s.register.Epoch != s.memory.epoch {
 		s.memory.epoch, s.memory.epochChanged = s.register.Epoch, s.now
 	}
-	if s.replicas == nil || !s.mayBuild() {
+	if s.replicas == nil || !s.mayBuild() || !s.heard() {
 		return nil
 	}
 	if since := s.now.Sub(s.memory.epochChanged); since < replicasPatience {

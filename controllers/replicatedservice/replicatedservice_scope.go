@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -90,10 +91,29 @@ func (s *scope) lookAt(at time.Time) {
 func (s *scope) lookIn(d time.Duration) { s.lookAt(s.now.Add(d)) }
 
 func (r *Reconciler) input(s *scope) workload.Input {
-	return workload.Input{
+	in := workload.Input{
 		Service: s.effective, AgentImage: r.AgentImage, PasswordSecret: s.passwordSecret, PasswordKey: s.passwordKey,
 		Redundant: redundant(s).ok,
 	}
+	if !s.heard() { // what was known before the operator started holds until the members were heard
+		in.Redundant = meta.IsStatusConditionTrue(s.svc.Status.Conditions, v1alpha1.ConditionRedundant)
+	}
+	return in
+}
+
+// heard reports whether every member that could answer the operator was asked: right after its start it has not heard
+// them yet, and must not call them unreachable for that.
+func (s *scope) heard() bool {
+	for _, name := range s.memberNames() {
+		pod := s.pods[name]
+		if pod == nil || pod.Status.PodIP == "" || finished(pod) {
+			continue
+		}
+		if report, known := s.reports[name]; !known || !report.Tried {
+			return false
+		}
+	}
+	return true
 }
 
 // absorb turns errors that need a person, or only time, into what the status says, and returns the others.

@@ -31,19 +31,10 @@ type observation struct {
 	reason, message string
 }
 
-// ready reports whether enough is known to write a status: right after its start the operator has not heard members
-// yet, and must not call them unreachable for that.
+// ready reports whether enough is known to write a status.
 func (s *scope) ready() bool {
-	if len(s.problems) > 0 || s.svc.Status.ObservedGeneration != s.svc.Generation || s.svc.Status.Primary == nil {
-		return true
-	}
-	for name, pod := range s.pods {
-		report, known := s.reports[name]
-		if slices.Contains(s.memberNames(), name) && pod.Status.PodIP != "" && !finished(pod) && (!known || !report.Tried) {
-			return false
-		}
-	}
-	return true
+	fresh := s.svc.Status.ObservedGeneration != s.svc.Generation || s.svc.Status.Primary == nil
+	return fresh || len(s.problems) > 0 || s.heard()
 }
 
 // computeStatus is the status as of now.
