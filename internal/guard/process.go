@@ -25,7 +25,7 @@ func Main() error {
 	if err != nil {
 		return fmt.Errorf("making the guard's timer: %w", err)
 	}
-	g := &process{page: p, timer: timer, kill: func() error { return unix.Kill(-1, unix.SIGKILL) }}
+	g := &process{page: p, timer: timer, pipe: pipeFD, kill: func() error { return unix.Kill(-1, unix.SIGKILL) }}
 	p.alive.Store(1)
 	for {
 		if done, err := g.round(); done || err != nil {
@@ -37,6 +37,7 @@ func Main() error {
 type process struct {
 	page  *page
 	timer int
+	pipe  int
 	kill  func() error
 }
 
@@ -78,7 +79,7 @@ func (g *process) arm(deadline int64) error {
 
 // sleep waits for the timer (woken) or for the agent: a byte means look at the page again, an end of file the end.
 func (g *process) sleep() (woken, done bool, err error) {
-	fds := []unix.PollFd{{Fd: int32(g.timer), Events: unix.POLLIN}, {Fd: pipeFD, Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(g.timer), Events: unix.POLLIN}, {Fd: int32(g.pipe), Events: unix.POLLIN}}
 	if _, err := unix.Poll(fds, -1); err != nil {
 		if errors.Is(err, unix.EINTR) {
 			return false, false, nil
@@ -90,7 +91,7 @@ func (g *process) sleep() (woken, done bool, err error) {
 		_, _ = unix.Read(g.timer, buf[:8])
 		return true, false, nil
 	}
-	n, err := unix.Read(pipeFD, buf[:])
+	n, err := unix.Read(g.pipe, buf[:])
 	if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
 		return false, false, nil
 	}
