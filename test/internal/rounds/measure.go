@@ -32,8 +32,8 @@ type Measurement struct {
 type Target struct {
 	Config load.Config
 	Inject func(context.Context) error
-	// Over says whether somebody else is primary now.
-	Over func(context.Context) (over bool, seen string, err error)
+	// Over waits until somebody else is primary.
+	Over func(context.Context) error
 	// Within is how long the whole may take.
 	Within time.Duration
 }
@@ -45,7 +45,7 @@ func Measure(ctx context.Context, c *clients.Client, id string, t Target) (Measu
 	if err := c.Start(ctx, id, t.Config); err != nil {
 		return m, err
 	}
-	err := kube.UntilEvery(ctx, 15*time.Second, 20*time.Millisecond, "the first writes of round "+id, func(ctx context.Context) (bool, string, error) {
+	err := kube.UntilEvery(ctx, 15*time.Second, 50*time.Millisecond, "the first writes of round "+id, func(ctx context.Context) (bool, string, error) {
 		p, err := c.Progress(ctx, id)
 		return p.Acknowledged >= before, p.LastFailure, err
 	})
@@ -71,18 +71,17 @@ func Measure(ctx context.Context, c *clients.Client, id string, t Target) (Measu
 }
 
 func waitOver(ctx context.Context, c *clients.Client, id string, t Target) error {
-	var since time.Time
-	return kube.UntilEvery(ctx, t.Within, 40*time.Millisecond, "writes to flow again in round "+id, func(ctx context.Context) (bool, string, error) {
+	if err := t.Over(ctx); err != nil {
+		if p, progressErr := c.Progress(ctx, id); progressErr == nil {
+			return fmt.Errorf("%w; newest failure of the load: %s", err, p.LastFailure)
+		}
+		return err
+	}
+	since := time.Now()
+	return kube.Until(ctx, t.Within, "writes to flow again in round "+id, func(ctx context.Context) (bool, string, error) {
 		p, err := c.Progress(ctx, id)
 		if err != nil {
 			return false, "", err
-		}
-		if since.IsZero() {
-			over, seen, err := t.Over(ctx)
-			if err != nil || !over {
-				return false, fmt.Sprintf("%s; newest failure of the load: %s", seen, p.LastFailure), err
-			}
-			since = time.Now()
 		}
 		flowing := time.Duration(p.FlowingMicroseconds) * time.Microsecond
 		last := time.Duration(p.SinceLastMicroseconds) * time.Microsecond

@@ -81,15 +81,16 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 	if err != nil {
 		return err
 	}
+	// The watch begins before the fault, and nothing is polled until it has news.
+	routes, err := r.Service.WatchRoute(ctx)
+	if err != nil {
+		return err
+	}
+	defer routes.Stop()
 	record.Measurement, err = Measure(ctx, c, id, Target{
-		Config: config,
+		Config: config, Within: within,
 		Inject: func(ctx context.Context) error { return r.inject(ctx, record, old) },
-		Over: func(ctx context.Context) (bool, string, error) {
-			p, err := r.Service.Primary(ctx)
-			seen := fmt.Sprintf("the Lease says %s in epoch %d, clients are led to epoch %d", p.Member, p.Epoch, p.Routed)
-			return p.Epoch > old.Epoch && p.Routed == p.Epoch, seen, err
-		},
-		Within: within,
+		Over:   func(ctx context.Context) error { return r.Service.WaitRouted(ctx, routes, old.Epoch, within) },
 	})
 	if now, readErr := r.Service.Primary(ctx); readErr == nil && now.Epoch > old.Epoch {
 		record.To, record.ToNode, record.Epoch = now.Member, now.Node, now.Epoch

@@ -1,0 +1,144 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	understudy "understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/operator"
+	"understudy.dev/understudy/test/internal/rest"
+)
+
+// TestAlone runs what needs the cluster for itself, one after the other on one service: at rest, without an operator,
+// and with a node off.
+func TestAlone(t *testing.T) {
+	namespace := space(t, "alone")
+	policy := &v1alpha1.FailoverPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
+		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
+	}
+	must(t, cluster.Create(t.Context(), policy))
+	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
+		obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
+	}).ready(t)
+	f.mark(t)
+	stop := guardRoute(t, f.Service)
+	t.Run("AtRest", func(t *testing.T) { atRest(t, f) })
+	t.Run("OperatorOff", func(t *testing.T) { operatorOff(t, f) })
+	t.Run("NodeOff", func(t *testing.T) { nodeOff(t, f) })
+	stop()
+}
+
+// atRest: a healthy service asks nothing of the API server.
+func atRest(t *testing.T, f fixture) {
+	needHost(t)
+	deployment, err := operator.Find(t.Context(), cluster)
+	must(t, err)
+	users := []string{
+		"system:serviceaccount:" + f.namespace + ":" + understudy.AgentServiceAccount(f.Service.Name),
+		"system:serviceaccount:" + operator.Namespace + ":" + deployment.Spec.Template.Spec.ServiceAccountName,
+	}
+	// The last work that becoming healthy made, such as an event, may still be on its way.
+	log := filepath.Join(repository, ".cluster/audit.log")
+	must(t, kube.UntilEvery(t.Context(), time.Minute, time.Millisecond, "a quiet second", func(ctx context.Context) (bool, string, error) {
+		count, err := rest.Watch(ctx, log, users, operator.Namespace, operator.LeaderElectionLease, time.Second)
+		return len(count.Requests) == 0, fmt.Sprint(count.Requests), err
+	}))
+	count, err := rest.Watch(t.Context(), log, users, operator.Namespace, operator.LeaderElectionLease, time.Minute)
+	must(t, err)
+	for _, request := range count.Requests {
+		t.Errorf("at rest: %s", request)
+	}
+	processes, err := rest.Processes("manager", "understudy-agent")
+	must(t, err)
+	for _, p := range processes {
+		t.Logf("%.1f MiB resident: %s", float64(p.ResidentKiB)/1024, p.Command)
+	}
+}
+
+// operatorOff: members fail over by themselves, and the operator writes down afterwards what it missed.
+func operatorOff(t *testing.T, f fixture) {
+	before, err := operator.Scale(t.Context(), cluster, 0)
+	must(t, err)
+	back := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		_, err := operator.Scale(ctx, cluster, before)
+		return err
+	}
+	t.Cleanup(func() {
+		if err := back(); err != nil {
+			t.Errorf("scaling the operator back: %v", err)
+		}
+	})
+	off := f
+	off.OperatorOff = true
+	off.fault(t, faults.EngineKill)
+	off.fault(t, faults.ContainerKill)
+	must(t, off.WaitHealthy(t.Context(), 3*time.Minute))
+	f.marked(t)
+	primary, err := f.Service.Primary(t.Context())
+	must(t, err)
+	must(t, back())
+	what := fmt.Sprintf("a Failover that records epoch %d after the operator came back", primary.Epoch)
+	must(t, kube.Until(t.Context(), time.Minute, what, func(ctx context.Context) (bool, string, error) {
+		var all v1alpha1.FailoverList
+		err := cluster.List(ctx, &all, client.InNamespace(f.namespace))
+		for i := range all.Items {
+			if all.Items[i].Status.Epoch == primary.Epoch {
+				return true, "", nil
+			}
+		}
+		return false, fmt.Sprintf("%d Failovers, none of that epoch", len(all.Items)), err
+	}))
+}
+
+// nodeOff: a node that falls silent is replaced when its lease has run out, and its member rejoins.
+func nodeOff(t *testing.T, f fixture) {
+	needHost(t)
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+	primary, err := f.Service.Primary(t.Context())
+	must(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer cancel()
+		if err := injector.NodeOn(ctx, primary.Node); err != nil {
+			t.Errorf("switching node %s on again: %v", primary.Node, err)
+		}
+		if err := f.WaitHealthy(ctx, 3*time.Minute); err != nil {
+			t.Errorf("after node %s came back: %v", primary.Node, err)
+		}
+	})
+	f.fault(t, faults.NodeOff)
+}
+
+// replaced waits until every pod has a successor.
+func (f fixture) replaced(t *testing.T, before []corev1.Pod) {
+	t.Helper()
+	old := map[string]bool{}
+	for _, pod := range before {
+		old[string(pod.UID)] = true
+	}
+	must(t, kube.Until(t.Context(), 2*time.Minute, "all pods to be replaced", func(ctx context.Context) (bool, string, error) {
+		now, err := f.Service.Pods(ctx)
+		left := 0
+		for _, pod := range now {
+			if old[string(pod.UID)] {
+				left++
+			}
+		}
+		return left == 0 && len(now) == len(before), fmt.Sprintf("%d old pods of %d", left, len(now)), err
+	}))
+}

@@ -1,0 +1,133 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+)
+
+// testBadInput: wrong fields on a service that runs are told, and nothing that ran stops. The refusals of the API server
+// itself are tested in controllers/.
+func testBadInput(t *testing.T) {
+	t.Parallel()
+	f := redis(t, space(t, "input"), nil).ready(t)
+	f.mark(t)
+	pods, err := f.Service.Pods(t.Context())
+	must(t, err)
+	primary, err := f.Service.Primary(t.Context())
+	must(t, err)
+
+	t.Run("UnknownPolicy", func(t *testing.T) {
+		f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) {
+			s.FailoverPolicyRef = &v1alpha1.LocalReference{Name: "nowhere"}
+		})
+		names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonPolicyNotFound), "failoverPolicyRef", "nowhere")
+		f.podsUnchanged(t, pods)
+		f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.FailoverPolicyRef = nil })
+	})
+	t.Run("SecretWithoutKey", func(t *testing.T) {
+		secret := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "mine"}, StringData: map[string]string{"other": "x"},
+		}
+		must(t, cluster.Create(t.Context(), secret))
+		f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) {
+			s.Engine.Redis.PasswordSecretRef = &v1alpha1.SecretKeyReference{Name: "mine", Key: "password"}
+		})
+		names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonSecretKeyMissing), "passwordSecretRef", "mine", "password")
+		f.podsUnchanged(t, pods)
+		f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Engine.Redis.PasswordSecretRef = nil })
+	})
+	t.Run("HostNetwork", func(t *testing.T) {
+		out, err := kubectl(t, hostNetwork, "apply", "-n", f.namespace, "-f", "-")
+		if err == nil || !strings.Contains(out, "spec.template.hostNetwork") {
+			t.Errorf("hostNetwork was not refused by name: %v\n%s", err, out)
+		}
+	})
+	t.Run("ImageThatDoesNotExist", func(t *testing.T) { f.missingImage(t, pods, primary) })
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+	f.marked(t)
+	if now, err := f.Service.Primary(t.Context()); err != nil || now.Epoch != primary.Epoch {
+		t.Errorf("the primary changed from %s in epoch %d to %s in epoch %d: %v", primary.Member, primary.Epoch, now.Member, now.Epoch, err)
+	}
+}
+
+const hostNetwork = `
+apiVersion: ha.understudy.dev/v1alpha1
+kind: ReplicatedService
+metadata: {name: wrong}
+spec:
+  engine: {redis: {}}
+  template: {image: "docker.io/library/redis:7.0", hostNetwork: true}
+`
+
+// missingImage: members go on with the image they have; only a pod that is made anew shows that the new one is missing,
+// and the service stays available meanwhile.
+func (f fixture) missingImage(t *testing.T, pods []corev1.Pod, primary kube.Primary) {
+	const missing = "docker.io/library/redis:0.0-none"
+	f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Template.Image = missing })
+	what := "the operator to have seen the image"
+	must(t, kube.Until(t.Context(), time.Minute, what, func(ctx context.Context) (bool, string, error) {
+		obj, err := f.Service.Object(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		return obj.Status.ObservedGeneration == obj.Generation, fmt.Sprintf("generation %d of %d", obj.Status.ObservedGeneration, obj.Generation), nil
+	}))
+	f.podsUnchanged(t, pods)
+	var replica string
+	for _, pod := range pods {
+		if pod.Name != primary.Member {
+			replica = pod.Name
+		}
+	}
+	must(t, faults.DeletePod(t.Context(), cluster, f.namespace, replica))
+	names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonImageNotFound), "spec.template.image", missing)
+	f.condition(t, v1alpha1.ConditionAvailable, v1alpha1.ReasonPrimaryServing)
+	f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Template.Image = image })
+	must(t, kube.Until(t.Context(), 2*time.Minute, "pod "+replica+" to run the right image", func(ctx context.Context) (bool, string, error) {
+		var pod corev1.Pod
+		err := cluster.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: replica}, &pod)
+		if err == nil && pod.DeletionTimestamp == nil && pod.Spec.Containers[0].Image == missing {
+			err = faults.DeletePod(ctx, cluster, f.namespace, replica)
+		}
+		done := err == nil && pod.DeletionTimestamp == nil && pod.Spec.Containers[0].Image == image && kube.PodReady(&pod)
+		return done, string(pod.Status.Phase), client.IgnoreNotFound(err)
+	}))
+}
+
+// testBadStart: a new service that cannot start says why.
+func testBadStart(t *testing.T) {
+	t.Parallel()
+	namespace := space(t, "start")
+	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
+		obj.Spec.Engine.Redis.PasswordSecretRef = &v1alpha1.SecretKeyReference{Name: "absent", Key: "password"}
+	})
+	names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonSecretNotFound), "passwordSecretRef", "absent")
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "absent"}, StringData: map[string]string{"password": "correct horse"},
+	}
+	must(t, cluster.Create(t.Context(), secret))
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+}
+
+// names checks that a message names what a person has to change.
+func names(t *testing.T, message string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(message, part) {
+			t.Errorf("the message does not name %q: %s", part, message)
+		}
+	}
+}
