@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/operator"
 	"understudy.dev/understudy/test/internal/rest"
@@ -30,18 +29,12 @@ func (o options) atRest(ctx context.Context, c *kube.Cluster) (*Rest, error) {
 	if err := service.WaitHealthy(ctx, 5*time.Minute, false); err != nil {
 		return nil, err
 	}
-	deployment, err := operator.Find(ctx, c)
+	rule, err := operator.RestRule(ctx, service, o.repository)
 	if err != nil {
 		return nil, err
 	}
 	var out Rest
-	users := []string{
-		fmt.Sprintf("system:serviceaccount:%s:%s", o.namespace, names.AgentServiceAccount(o.service)),
-		fmt.Sprintf("system:serviceaccount:%s:%s", operator.Namespace, deployment.Spec.Template.Spec.ServiceAccountName),
-	}
-	out.Requests, err = rest.Watch(ctx, filepath.Join(o.repository, ".cluster/audit.log"), users, operator.Namespace,
-		operator.LeaderElectionLease, time.Duration(o.restSeconds)*time.Second)
-	if err != nil {
+	if out.Requests, err = rule.Watch(ctx, time.Duration(o.restSeconds)*time.Second); err != nil {
 		return nil, err
 	}
 	if out.Processes, err = rest.Processes("manager", "understudy-agent"); err != nil {

@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
-	understudy "understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/operator"
@@ -44,19 +42,14 @@ func TestAlone(t *testing.T) {
 // atRest: a healthy service asks nothing of the API server.
 func atRest(t *testing.T, f fixture) {
 	needHost(t)
-	deployment, err := operator.Find(t.Context(), cluster)
+	rule, err := operator.RestRule(t.Context(), f.Service, repository)
 	must(t, err)
-	users := []string{
-		"system:serviceaccount:" + f.namespace + ":" + understudy.AgentServiceAccount(f.Service.Name),
-		"system:serviceaccount:" + operator.Namespace + ":" + deployment.Spec.Template.Spec.ServiceAccountName,
-	}
 	// The last work that becoming healthy made, such as an event, may still be on its way.
-	log := filepath.Join(repository, ".cluster/audit.log")
 	must(t, kube.UntilEvery(t.Context(), time.Minute, time.Millisecond, "a quiet second", func(ctx context.Context) (bool, string, error) {
-		count, err := rest.Watch(ctx, log, users, operator.Namespace, operator.LeaderElectionLease, time.Second)
+		count, err := rule.Watch(ctx, time.Second)
 		return len(count.Requests) == 0, fmt.Sprint(count.Requests), err
 	}))
-	count, err := rest.Watch(t.Context(), log, users, operator.Namespace, operator.LeaderElectionLease, time.Minute)
+	count, err := rule.Watch(t.Context(), time.Minute)
 	must(t, err)
 	for _, request := range count.Requests {
 		t.Errorf("at rest: %s", request)

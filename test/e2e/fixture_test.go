@@ -41,8 +41,9 @@ func space(t *testing.T, name string) string {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := kubectlAfter("get", "rsvc,fo,pods,endpointslices,events", "-n", ns.Name, "-o", "wide")
-			t.Logf("namespace %s is left as it is:\n%s", ns.Name, out)
+			out, _ := kubectl(t, "", "get", "rsvc,fo,pods,endpointslices", "-n", ns.Name)
+			events, _ := kubectl(t, "", "get", "events", "-n", ns.Name, "--field-selector=type=Warning")
+			t.Logf("namespace %s is left as it is:\n%s\n%s", ns.Name, out, events)
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)

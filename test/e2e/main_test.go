@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy.dev/understudy/test/internal/clients"
 	"understudy.dev/understudy/test/internal/faults"
@@ -68,19 +69,16 @@ func kubectl(t *testing.T, stdin string, args ...string) (string, error) {
 	if own, err := filepath.Abs(filepath.Join(repository, ".cluster/bin/kubectl")); err == nil && local {
 		program = own
 	}
-	command := exec.CommandContext(t.Context(), program, args...)
+	// Not the test's own context: what a failed test leaves is looked at when that has ended.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, program, args...)
 	command.Stdin = strings.NewReader(stdin)
 	out, err := command.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("running kubectl %v: %v", args, err)
 	}
-	return string(out), err
-}
-
-// kubectlAfter is kubectl for cleaning up, when the test's own context has ended.
-func kubectlAfter(args ...string) (string, error) {
-	out, err := exec.Command("kubectl", args...).CombinedOutput()
 	return string(out), err
 }
 

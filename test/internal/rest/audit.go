@@ -39,9 +39,19 @@ type Count struct {
 	LeaderElection int `json:"leaderElection"`
 }
 
-// Watch counts the requests of some users for a time. A watch is left out, since it is how news arrive, and so is the
-// leader-election Lease, lease in namespace, which every operator renews.
-func Watch(ctx context.Context, log string, users []string, namespace, lease string, span time.Duration) (Count, error) {
+// Rule says which requests count: those of Users about objects of Namespaces or of the cluster, so that other services
+// that are not at rest do not count. A watch is left out, since it is how news arrive, and so is the leader-election
+// Lease in Namespace, which every operator renews.
+type Rule struct {
+	Log              string
+	Users            []string
+	Namespaces       []string
+	Namespace, Lease string
+}
+
+// Watch counts requests for a time.
+func (r Rule) Watch(ctx context.Context, span time.Duration) (Count, error) {
+	log := r.Log
 	count := Count{Requests: []Request{}}
 	file, err := os.Open(log)
 	if err != nil {
@@ -70,7 +80,7 @@ func Watch(ctx context.Context, log string, users []string, namespace, lease str
 		if err != nil {
 			return count, fmt.Errorf("reading %s: %w", log, err)
 		}
-		count.add(line, users, namespace, lease, begun, end)
+		count.add(line, r, begun, end)
 	}
 }
 
@@ -92,9 +102,12 @@ type event struct {
 	Received time.Time `json:"requestReceivedTimestamp"`
 }
 
-func (c *Count) add(line []byte, users []string, namespace, lease string, begun, end time.Time) {
+func (c *Count) add(line []byte, r Rule, begun, end time.Time) {
 	var e event
-	if json.Unmarshal(line, &e) != nil || !slices.Contains(users, e.User.Username) {
+	if json.Unmarshal(line, &e) != nil || !slices.Contains(r.Users, e.User.Username) {
+		return
+	}
+	if e.ObjectRef.Namespace != "" && !slices.Contains(r.Namespaces, e.ObjectRef.Namespace) {
 		return
 	}
 	// One request is logged at several stages; each but a watch has exactly one that is its last.
@@ -107,7 +120,7 @@ func (c *Count) add(line []byte, users []string, namespace, lease string, begun,
 			c.Watches++
 		}
 	case e.Stage != "ResponseComplete" && e.Stage != "Panic":
-	case e.ObjectRef.Resource == "leases" && e.ObjectRef.Namespace == namespace && e.ObjectRef.Name == lease:
+	case e.ObjectRef.Resource == "leases" && e.ObjectRef.Namespace == r.Namespace && e.ObjectRef.Name == r.Lease:
 		c.LeaderElection++
 	default:
 		resource := e.ObjectRef.Resource
