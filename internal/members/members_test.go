@@ -68,13 +68,15 @@ type agent struct {
 	asked  int
 }
 
-func newAgent(a authority, name string) *agent {
+func newAgent(a authority, name string) *agent { return newAgentOf(a, name, "uid-"+name) }
+
+func newAgentOf(a authority, name, podUID string) *agent {
 	a.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		a.Fatal(err)
 	}
-	ag := &agent{listener: listener, run: failover.Run{Member: name, PodUID: "uid-" + name, BootID: "boot"}}
+	ag := &agent{listener: listener, run: failover.Run{Member: name, PodUID: podUID, BootID: "boot"}}
 	cert, pool := a.issue(name)
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -290,8 +292,7 @@ func TestTermsArrive(t *testing.T) {
 // TestSyncFollowsPods: a new pod of the same name gets a connection of its own, a pod that is gone none.
 func TestSyncFollowsPods(t *testing.T) {
 	a, h := newAuthority(t), newHouse(t)
-	first, second := newAgent(a, "cache-0"), newAgent(a, "cache-0")
-	second.run.PodUID = "uid-2"
+	first, second := newAgent(a, "cache-0"), newAgentOf(a, "cache-0", "uid-2")
 	service := Service{Key: key, UID: "service", Identity: a.identity, Targets: []Target{first.target()}}
 	h.Sync(service)
 	h.eventually("a status", func() bool { return h.live("cache-0") != nil })

@@ -1,0 +1,310 @@
+package replicatedservice
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/members"
+	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/policy"
+	"understudy.dev/understudy/internal/wire"
+	"understudy.dev/understudy/internal/workload"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// scene is a service of three with running, empty members, a Lease at epoch 0 and an empty slice.
+func scene(change ...func(*scope)) *scope {
+	svc := &v1alpha1.ReplicatedService{
+		ObjectMeta: metav1.ObjectMeta{Name: "cache", Namespace: "default", UID: "uid", Generation: 1},
+		Spec: v1alpha1.ReplicatedServiceSpec{
+			Replicas: ptr.To[int32](3), Engine: v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{Port: 6379}},
+		},
+	}
+	s := &scope{
+		now: noon, svc: svc, effective: svc, pods: map[string]*corev1.Pod{}, reports: map[string]members.Report{},
+		policy: policy.Defaults(), known: true, memory: &memory{},
+		slices: []discoveryv1.EndpointSlice{*workload.PrimarySlice(svc, corev1.IPv4Protocol)},
+	}
+	s.register = &failover.Lease{Version: "1", Terms: policy.Terms(s.policy, policy.Members("cache", 3), "")}
+	for i, name := range s.memberNames() {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("uid-" + name)}}
+		pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, "10.0.0."+string(rune('1'+i))
+		pod.Spec.NodeName = "node"
+		pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		s.pods[name] = pod
+		say(s, name, func(*wire.Status) {})
+	}
+	for _, f := range change {
+		f(s)
+	}
+	return s
+}
+
+func runOf(name string) failover.Run {
+	return failover.Run{Member: name, PodUID: "uid-" + name, BootID: "b"}
+}
+
+func say(s *scope, name string, change func(*wire.Status)) {
+	status := wire.Status{Run: runOf(name), Role: "Replica", State: "Starting", LagBytes: -1}
+	change(&status)
+	s.reports[name] = members.Report{
+		Target: members.Target{Member: name, PodUID: status.Run.PodUID}, Connected: true, Tried: true, Status: &status,
+	}
+}
+
+func silence(s *scope, name string) {
+	r := s.reports[name]
+	r.Connected = false
+	s.reports[name] = r
+}
+
+// playing is the scene with cache-0 serving an epoch and the others following.
+func playing(epoch failover.Epoch, change ...func(*scope)) *scope {
+	s := scene(func(s *scope) {
+		s.register.Epoch, s.register.Holder = epoch, runOf("cache-0")
+		say(s, "cache-0", func(st *wire.Status) { st.Epoch, st.Serving, st.State, st.Role = epoch, true, "Serving", "Primary" })
+		for _, name := range []string{"cache-1", "cache-2"} {
+			say(s, name, func(st *wire.Status) { st.Epoch, st.State, st.Eligible, st.LagBytes = epoch, "Following", true, 0 })
+		}
+		lead(s, epoch, "cache-0")
+	})
+	for _, f := range change {
+		f(s)
+	}
+	return s
+}
+
+func lead(s *scope, epoch failover.Epoch, name string) {
+	e, _ := workload.Endpoint(s.pods[name], corev1.IPv4Protocol)
+	s.slices[0].Annotations[keys.AnnotationEpoch] = string(rune('0' + epoch))
+	s.slices[0].Endpoints = []discoveryv1.Endpoint{e}
+}
+
+func TestDecideLease(t *testing.T) {
+	for name, c := range map[string]struct {
+		s       *scope
+		do      leaseDo
+		problem string
+		waiting string
+	}{
+		"there is none":          {scene(func(s *scope) { s.register = nil }), leaseCreate, "", ""},
+		"none, and no policy":    {scene(func(s *scope) { s.register, s.known = nil, false }), leaseKeep, "", "FailoverPolicy"},
+		"none, and unbuildable":  {scene(func(s *scope) { s.register, s.problems = nil, []Problem{{Blocking: true}} }), leaseKeep, "", ""},
+		"all are empty":          {scene(), leaseGrant, "", ""},
+		"one did not answer":     {scene(func(s *scope) { silence(s, "cache-1") }), leaseKeep, "", "cache-1"},
+		"the first is silent":    {scene(func(s *scope) { silence(s, "cache-0") }), leaseKeep, "", "cache-0"},
+		"an answer of a new pod": {scene(func(s *scope) { say(s, "cache-1", func(st *wire.Status) { st.Run.PodUID = "new" }) }), leaseGrant, "", ""},
+		"one has data":           {scene(func(s *scope) { say(s, "cache-2", func(st *wire.Status) { st.HasData = true }) }), leaseKeep, v1alpha1.ReasonDataFound, ""},
+		"one promised":           {scene(func(s *scope) { say(s, "cache-2", func(st *wire.Status) { st.Promise = 4 }) }), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
+		"paused before it began": {scene(func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused; s.register.Terms.Mode = failover.ModePaused }), leaseKeep, "", ""},
+		"terms changed at 0":     {scene(func(s *scope) { s.policy.Detection.LeaseDurationMilliseconds = 1500 }), leaseTerms, "", ""},
+		"the slice knows more":   {scene(func(s *scope) { lead(s, 3, "cache-0") }), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
+		"the status knows more": {scene(func(s *scope) {
+			s.register, s.svc.Status.Primary = nil, &v1alpha1.PrimaryStatus{Name: "cache-0", Epoch: 2}
+		}), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
+		"it was set back":           {playing(2, func(s *scope) { s.svc.Status.Primary = &v1alpha1.PrimaryStatus{Name: "cache-0", Epoch: 5} }), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
+		"healthy":                   {playing(2), leaseKeep, "", ""},
+		"healthy, the mode changed": {playing(2, func(s *scope) { s.policy.Mode = v1alpha1.ModeManual }), leaseTerms, "", ""},
+		"healthy, paused":           {playing(2, func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), leaseTerms, "", ""},
+		"healthy, times changed":    {playing(2, func(s *scope) { s.policy.Detection.LeaseDurationMilliseconds = 1500 }), leaseKeep, "", ""},
+		"healthy, policy gone":      {playing(2, func(s *scope) { s.known = false }), leaseKeep, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			step := decideLease(c.s, c.s.register, c.s.routedEpoch())
+			reason := ""
+			if step.problem != nil {
+				reason = step.problem.Reason
+			}
+			if step.do != c.do || reason != c.problem || !strings.Contains(step.waiting, c.waiting) {
+				t.Errorf("do %d (want %d), problem %q (want %q), waiting %q", step.do, c.do, reason, c.problem, step.waiting)
+			}
+			if step.do == leaseGrant && (step.register.Epoch != 1 || step.register.Holder != c.s.reports["cache-0"].Status.Run) {
+				t.Errorf("granted %+v", step.register)
+			}
+			if step.do == leaseTerms && (step.register.Epoch != c.s.register.Epoch || step.register.Holder != c.s.register.Holder) {
+				t.Errorf("terms with another holder: %+v", step.register)
+			}
+		})
+	}
+}
+
+func TestDecideRoute(t *testing.T) {
+	running := func(s *scope, name string, runs bool) {
+		state := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+		if runs {
+			state = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		}
+		s.pods[name].Status.ContainerStatuses = []corev1.ContainerStatus{{Name: names.EngineContainer, State: state}}
+	}
+	for name, c := range map[string]struct {
+		s    *scope
+		want routeDo
+	}{
+		"as it should be":               {playing(2), routeKeep},
+		"not routed":                    {playing(2, func(s *scope) { s.slices[0].Endpoints = nil }), routeServe},
+		"routed under an older epoch":   {playing(2, func(s *scope) { lead(s, 1, "cache-0") }), routeServe},
+		"leads to another":              {playing(2, func(s *scope) { lead(s, 2, "cache-1") }), routeServe},
+		"serves, the Lease says else":   {playing(2, func(s *scope) { s.register.Holder = runOf("cache-1"); lead(s, 1, "cache-1") }), routeKeep},
+		"serves a later epoch":          {playing(2, func(s *scope) { s.register.Epoch = 1; lead(s, 1, "cache-1") }), routeKeep},
+		"nobody serves, it says so":     {playing(2, func(s *scope) { say(s, "cache-0", func(*wire.Status) {}) }), routeEmpty},
+		"nobody serves, pod is gone":    {playing(2, func(s *scope) { delete(s.pods, "cache-0"); delete(s.reports, "cache-0") }), routeEmpty},
+		"nobody serves, another pod":    {playing(2, func(s *scope) { s.pods["cache-0"].UID = "new"; silence(s, "cache-0") }), routeEmpty},
+		"unreachable, container ended":  {playing(2, func(s *scope) { silence(s, "cache-0"); running(s, "cache-0", false) }), routeEmpty},
+		"unreachable, container runs":   {playing(2, func(s *scope) { silence(s, "cache-0"); running(s, "cache-0", true) }), routeKeep},
+		"unreachable, nothing is known": {playing(2, func(s *scope) { silence(s, "cache-0") }), routeKeep},
+	} {
+		if got := decideRoute(c.s, c.s.slices); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	const yes, no = metav1.ConditionTrue, metav1.ConditionFalse
+	type want struct {
+		kind   string
+		status metav1.ConditionStatus
+		reason string
+		words  string
+	}
+	for name, c := range map[string]struct {
+		s    *scope
+		want []want
+	}{
+		"healthy": {playing(3), []want{
+			{v1alpha1.ConditionReady, yes, v1alpha1.ReasonHealthy, "cache-0 serves epoch 3"},
+			{v1alpha1.ConditionStalled, no, v1alpha1.ReasonNotStalled, ""},
+			{v1alpha1.ConditionReconciling, no, v1alpha1.ReasonReconciled, ""},
+			{v1alpha1.ConditionFailoverPossible, yes, v1alpha1.ReasonCandidatesReady, "cache-1, cache-2"},
+		}},
+		"bootstrapping": {scene(), []want{{v1alpha1.ConditionAvailable, no, v1alpha1.ReasonBootstrapping, ""}}},
+		"guards refuse all": {playing(3, func(s *scope) {
+			say(s, "cache-1", func(st *wire.Status) { st.State, st.Reason, st.Explanation = "CatchingUp", "Lagging", "it is behind" })
+			silence(s, "cache-2")
+		}), []want{
+			{v1alpha1.ConditionFailoverPossible, no, v1alpha1.ReasonNoCandidate, "cache-1: Lagging: it is behind; cache-2: its agent does not answer"},
+			{v1alpha1.ConditionRedundant, no, v1alpha1.ReasonReplicasMissing, "cache-1 (CatchingUp), cache-2"},
+			{v1alpha1.ConditionAvailable, yes, v1alpha1.ReasonPrimaryServing, ""},
+		}},
+		"failing over": {playing(3, func(s *scope) {
+			say(s, "cache-0", func(*wire.Status) {})
+		}), []want{{v1alpha1.ConditionAvailable, no, v1alpha1.ReasonFailingOver, "cache-0 holds epoch 3"}}},
+		"not routed": {playing(3, func(s *scope) { s.slices[0].Endpoints = nil }), []want{
+			{v1alpha1.ConditionAvailable, no, v1alpha1.ReasonFailingOver, "does not lead to it yet"},
+		}},
+		"holder gone, manual": {playing(3, func(s *scope) { silence(s, "cache-0"); s.register.Terms.Mode = failover.ModeManual }), []want{
+			{v1alpha1.ConditionAvailable, no, v1alpha1.ReasonNoPrimary, "nobody takes over in mode Manual"},
+		}},
+		"paused": {playing(3, func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), []want{
+			{v1alpha1.ConditionReady, no, v1alpha1.ReasonPaused, "spec.state"},
+			{v1alpha1.ConditionAvailable, yes, v1alpha1.ReasonPrimaryServing, ""},
+			{v1alpha1.ConditionFailoverPossible, no, v1alpha1.ReasonPaused, ""},
+		}},
+		"one member": {playing(3, func(s *scope) {
+			s.svc.Spec.Replicas = ptr.To[int32](1)
+		}), []want{
+			{v1alpha1.ConditionReady, yes, v1alpha1.ReasonHealthy, ""},
+			{v1alpha1.ConditionFailoverPossible, no, v1alpha1.ReasonSingleReplica, ""},
+		}},
+		"a problem that stops nothing": {playing(3, func(s *scope) { s.problems = []Problem{{Reason: "X", Message: "do this"}} }), []want{
+			{v1alpha1.ConditionReady, no, "X", "do this"},
+			{v1alpha1.ConditionStalled, yes, "X", "do this"},
+			{v1alpha1.ConditionAvailable, yes, v1alpha1.ReasonPrimaryServing, ""},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status := computeStatus(c.s)
+			if len(status.Conditions) != len(conditionOrder) {
+				t.Errorf("%d conditions, all of %v must be there always", len(status.Conditions), conditionOrder)
+			}
+			for _, w := range c.want {
+				have := meta.FindStatusCondition(status.Conditions, w.kind)
+				if have.Status != w.status || have.Reason != w.reason || !strings.Contains(have.Message, w.words) {
+					t.Errorf("want %+v, have %+v", w, *have)
+				}
+			}
+		})
+	}
+}
+
+// TestStatusAtRest: lag that moves writes nothing; the last primary is never forgotten.
+func TestStatusAtRest(t *testing.T) {
+	s := playing(3)
+	s.svc.Status = computeStatus(s)
+	say(s, "cache-1", func(st *wire.Status) { st.Epoch, st.State, st.Eligible, st.LagBytes = 3, "Following", true, 900000 })
+	s.now = noon.Add(time.Hour)
+	again := computeStatus(s)
+	if len(eventsOf(s.svc.Status, again)) != 0 || *again.Members[1].LagBytes != 0 || !again.Primary.Since.Time.Equal(noon) {
+		t.Errorf("lag alone changed the status to %+v", again)
+	}
+	for _, name := range s.memberNames() {
+		silence(s, name)
+	}
+	if p := computeStatus(s).Primary; p == nil || p.Epoch != 3 {
+		t.Errorf("the epoch was forgotten: %+v", p)
+	}
+}
+
+// TestNotHeardYet: right after its start the operator calls nobody unreachable.
+func TestNotHeardYet(t *testing.T) {
+	s := playing(3)
+	s.svc.Status = computeStatus(s)
+	if !s.ready() {
+		t.Fatal("all were heard")
+	}
+	s.reports = map[string]members.Report{}
+	if s.ready() {
+		t.Error("a status would be written of members that nobody asked")
+	}
+	r := &Reconciler{}
+	if !r.input(s).Redundant {
+		t.Error("evictions would be forbidden on every start of the operator")
+	}
+}
+
+func TestLastFailover(t *testing.T) {
+	s := playing(3)
+	say(s, "cache-0", func(st *wire.Status) {
+		st.Epoch, st.Serving = 3, true
+		st.Takeovers = []wire.Takeover{{Epoch: 1}, {Epoch: 2, From: runOf("cache-2"), To: runOf("cache-1")}, {Epoch: 3, From: runOf("cache-1"), To: runOf("cache-0"), WallNanos: noon.UnixNano()}}
+	})
+	s.failovers = []v1alpha1.Failover{{ObjectMeta: metav1.ObjectMeta{Name: "please"}, Status: v1alpha1.FailoverStatus{Epoch: 3}}}
+	if last := lastFailover(s); last == nil || last.Epoch != 3 || last.From != "cache-1" || last.To != "cache-0" || last.Name != "please" || !last.Time.Time.Equal(noon) {
+		t.Errorf("last failover %+v", last)
+	}
+}
+
+// TestMissingPods: a person is told only when pods are missing for long.
+func TestMissingPods(t *testing.T) {
+	s := playing(3, func(s *scope) { delete(s.pods, "cache-2") })
+	s.set = nil
+	if p := missingProblems(s); len(p) != 0 {
+		t.Errorf("without a StatefulSet: %v", p)
+	}
+	s.set = workloadSet(s)
+	if p := missingProblems(s); len(p) != 0 || s.next.Sub(noon) != missingFor {
+		t.Errorf("at once: %v, look again at %s", p, s.next)
+	}
+	s.now = noon.Add(missingFor)
+	if p := missingProblems(s); len(p) != 1 || p[0].Reason != v1alpha1.ReasonPodRefused || !strings.Contains(p[0].Message, "cache-2") {
+		t.Errorf("after %s: %v", missingFor, p)
+	}
+}
+
+func workloadSet(s *scope) *appsv1.StatefulSet {
+	return workload.StatefulSet(workload.Input{Service: s.svc})
+}
