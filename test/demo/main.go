@@ -26,25 +26,25 @@ import (
 )
 
 const (
-	namespace = "default"
-	service   = "cache"
-	sample    = "config/samples/redis.yaml"
+	service = "cache"
+	sample  = "config/samples/redis.yaml"
 )
 
 type demo struct {
 	*kube.Cluster
 
-	repository, cluster string
-	runner              rounds.Runner
+	repository, cluster, namespace string
+	runner                         rounds.Runner
 }
 
 func main() {
 	repository := flag.String("repository", ".", "folder of the repository")
 	cluster := flag.String("cluster", "local", "local: the test cluster of make cluster-up; current: whatever KUBECONFIG names")
 	image := flag.String("client-image", clients.DefaultImage, "image of the load client; a cluster of your own must be able to pull it")
+	namespace := flag.String("namespace", "default", "namespace to make the service in")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *repository, *cluster, *image)
+	err := run(ctx, demo{repository: *repository, cluster: *cluster, namespace: *namespace}, *image)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -52,20 +52,20 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, repository, cluster, image string) error {
+func run(ctx context.Context, d demo, image string) error {
 	begun := time.Now()
 	c, err := kube.Connect()
 	if err != nil {
 		return err
 	}
-	injector, err := faults.Choose(c, repository, cluster)
+	injector, err := faults.Choose(c, d.repository, d.cluster)
 	if err != nil {
 		return err
 	}
-	d := demo{Cluster: c, repository: repository, cluster: cluster}
+	d.Cluster = c
 	d.runner = rounds.Runner{
-		Service: kube.Service{Cluster: c, Namespace: namespace, Name: service},
-		Clients: clients.Set{Cluster: c, Namespace: namespace, Image: image}, Injector: injector,
+		Service: kube.Service{Cluster: c, Namespace: d.namespace, Name: service},
+		Clients: clients.Set{Cluster: c, Namespace: d.namespace, Image: image}, Injector: injector,
 	}
 	if err := d.prepare(ctx); err != nil {
 		return err
@@ -76,7 +76,7 @@ func run(ctx context.Context, repository, cluster, image string) error {
 		}
 	}
 	d.say("\nAll together %.0f s. What the cluster tells of it:", time.Since(begun).Seconds())
-	if err := d.kubectl(ctx, "get", "replicatedservices,failovers", "-n", namespace); err != nil {
+	if err := d.kubectl(ctx, "get", "replicatedservices,failovers", "-n", d.namespace); err != nil {
 		return err
 	}
 	d.farewell()
@@ -97,14 +97,14 @@ func (d demo) prepare(ctx context.Context) error {
 	// The clients start while the service does.
 	ready := make(chan error, 1)
 	go func() { ready <- d.runner.Clients.Ensure(ctx) }()
-	if err := d.kubectl(ctx, "wait", "rsvc/"+service, "-n", namespace, "--for=condition=Available", "--timeout=180s"); err != nil {
+	if err := d.kubectl(ctx, "wait", "rsvc/"+service, "-n", d.namespace, "--for=condition=Available", "--timeout=180s"); err != nil {
 		return d.explain(ctx, err)
 	}
 	if err := d.runner.WaitHealthy(ctx, 2*time.Minute); err != nil {
 		return d.explain(ctx, err)
 	}
 	d.say("%.1f s later it is available and redundant:\n", time.Since(made).Seconds())
-	if err := d.kubectl(ctx, "get", "rsvc", "-n", namespace); err != nil {
+	if err := d.kubectl(ctx, "get", "rsvc", "-n", d.namespace); err != nil {
 		return err
 	}
 	if err := <-ready; err != nil {
@@ -128,6 +128,7 @@ func (d demo) apply(ctx context.Context) error {
 	if err := yaml.Unmarshal(raw, &obj.Object); err != nil {
 		return fmt.Errorf("reading %s: %w", sample, err)
 	}
+	obj.SetNamespace(d.namespace)
 	err = d.Cluster.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("understudy-demo"), client.ForceOwnership)
 	if err != nil {
 		return fmt.Errorf("applying %s: %w", sample, err)
@@ -169,6 +170,6 @@ func (d demo) farewell() {
 		d.say("Remove it:\n  kubectl delete rsvc/%s deployment/understudy-client\n  helm uninstall understudy -n %s", service, operator.Namespace)
 		return
 	}
-	d.say("Break it yourself:\n  cluster kill --namespace %s --pod %s-0 --container engine --process redis-server", namespace, service)
+	d.say("Break it yourself:\n  cluster kill --namespace %s --pod %s-0 --container engine --process redis-server", d.namespace, service)
 	d.say("Remove it all:\n  make cluster-down")
 }
