@@ -33,6 +33,7 @@ type options struct {
 	sentinelImage                      string
 	operatorOff, sentinel, rest        bool
 	restSeconds                        int
+	spacing                            time.Duration
 }
 
 func main() {
@@ -66,6 +67,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.sentinelImage, "sentinel-image", "docker.io/library/redis:7.0", "image with redis-server and redis-sentinel")
 	flag.BoolVar(&o.rest, "rest", false, "measure a service at rest instead: requests to the API server, memory, image layers")
 	flag.IntVar(&o.restSeconds, "rest-seconds", 60, "how long to watch a service at rest")
+	flag.DurationVar(&o.spacing, "spacing", 4*time.Second, "how long a primary must have held its epoch before the next fault; longer than a lease, or faults pile up")
 	flag.Parse()
 	for kind := range strings.SplitSeq(kinds, ",") {
 		switch {

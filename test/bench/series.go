@@ -39,7 +39,7 @@ const giveUpAfter = 3
 func (s *series) service(ctx context.Context) (err error) {
 	runner := rounds.Runner{
 		Service: kube.Service{Cluster: s.cluster, Namespace: s.namespace, Name: s.options.service},
-		Clients: s.set, Injector: s.injector, OperatorOff: s.operatorOff,
+		Clients: s.set, Injector: s.injector, OperatorOff: s.operatorOff, Spacing: s.spacing,
 	}
 	if err := runner.Service.WaitHealthy(ctx, 5*time.Minute, false); err != nil {
 		return err

@@ -66,6 +66,8 @@ func run(ctx context.Context, d demo, image string) error {
 	d.runner = rounds.Runner{
 		Service: kube.Service{Cluster: c, Namespace: d.namespace, Name: service},
 		Clients: clients.Set{Cluster: c, Namespace: d.namespace, Image: image}, Injector: injector,
+		// Longer than a lease: each act is a fault of its own, not a second one on top of the last.
+		Spacing: 3500 * time.Millisecond,
 	}
 	if err := d.prepare(ctx); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,7 @@ type Primary struct {
 	PodUID  string
 	Node    string
 	Epoch   int64
+	Since   time.Time
 	Routed  int64 // the epoch on the slice
 	Address []string
 }
@@ -60,6 +62,9 @@ func (s Service) Primary(ctx context.Context) (Primary, error) {
 		return p, fmt.Errorf("reading Lease %s/%s: %w", s.Namespace, lease.Name, err)
 	}
 	p.Member, p.PodUID, p.Epoch = run.Member, run.PodUID, int64(*lease.Spec.LeaseTransitions)
+	if lease.Spec.AcquireTime != nil {
+		p.Since = lease.Spec.AcquireTime.Time
+	}
 	slice, err := s.Slice(ctx)
 	if err != nil {
 		return p, err

@@ -24,6 +24,9 @@ type Runner struct {
 	Injector faults.Injector
 	// OperatorOff says that nobody keeps the status up to date or records failovers.
 	OperatorOff bool
+	// Spacing is how long the primary must have held its epoch before the next fault. A fault within one lease duration
+	// of the last change is a second fault on top of the first, and another measurement.
+	Spacing time.Duration
 }
 
 // Record is one round.
@@ -66,6 +69,9 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 	if err := r.WaitHealthy(ctx, 5*time.Minute); err != nil {
 		return err
 	}
+	if err := r.waitSpacing(ctx); err != nil {
+		return err
+	}
 	old, err := r.Service.Primary(ctx)
 	if err != nil {
 		return err
@@ -99,6 +105,18 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 		return fmt.Errorf("%s of %s: %w", record.Fault, old.Member, err)
 	}
 	return r.recorded(ctx, record)
+}
+
+func (r Runner) waitSpacing(ctx context.Context) error {
+	if r.Spacing == 0 {
+		return nil
+	}
+	what := fmt.Sprintf("the primary of %s to have held its epoch for %s", r.Service.Name, r.Spacing)
+	return kube.Until(ctx, r.Spacing+time.Minute, what, func(ctx context.Context) (bool, string, error) {
+		p, err := r.Service.Primary(ctx)
+		held := time.Since(p.Since)
+		return held >= r.Spacing, fmt.Sprintf("%s holds epoch %d for %s", p.Member, p.Epoch, held), err
+	})
 }
 
 func (r Runner) loadConfig(ctx context.Context) (load.Config, error) {
