@@ -85,7 +85,7 @@ type Agent struct {
 
 // New makes an agent; Run runs it.
 func New(o Options) *Agent {
-	a := &Agent{Options: o, inbox: make(chan func(), 256), promise: promiseFile{filepath.Join(o.StateDir, "promise.json")},
+	a := &Agent{Options: o, inbox: make(chan func(), 256), promise: promiseFile{filepath.Join(o.StateDir, "promise")},
 		links: map[*link]bool{}, out: map[string]*link{}, doing: map[failover.ActionKind]bool{}, waiters: map[string]chan failover.Position{}}
 	a.disk = lane{post: a.post, limit: 64}
 	a.orders = lane{post: a.post, limit: 64}

@@ -270,6 +270,10 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 	if at < a.proc.toldAt {
 		return // it may speak of what was before the last order
 	}
+	if e.Writable && !r.Primary {
+		a.fence("its engine was made a replica behind the agent's back") // by a client with REPLICAOF, say
+		return
+	}
 	a.takePosition(now, r)
 }
 

@@ -98,25 +98,33 @@ func (a *Agent) follow(action failover.Action) {
 	}
 	a.doing[failover.Follow] = true
 	var err error
-	a.orders.do(func() {
-		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
-		defer cancel()
-		err = a.Engine.Follow(ctx, action.Address)
-	}, func() {
-		delete(a.doing, failover.Follow)
-		if err != nil {
-			a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member)
-			return
+	a.orders.decide(func() (func(), func()) {
+		if a.obs.Tenure != nil || a.obs.Durable.Promise > action.Epoch {
+			return nil, func() { delete(a.doing, failover.Follow) } // won or promised since
 		}
-		if a.obs.Durable.Promise > action.Epoch {
-			a.detach(func(bool) {}) // a promise came between
-			return
-		}
-		e.Following, e.FollowingEpoch, e.LinkUp = action.Run, action.Epoch, false
-		a.proc.upstream, a.proc.toldAt = action.Address, guard.Now()
-		a.Log.Info("Follows", "primary", action.Run.Member, "epoch", action.Epoch, "address", action.Address)
-		go a.probeOnce(a.ctx, nil)
+		return func() {
+			ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
+			defer cancel()
+			err = a.Engine.Follow(ctx, action.Address)
+		}, func() { a.onFollowing(action, err) }
 	})
+}
+
+func (a *Agent) onFollowing(action failover.Action, err error) {
+	delete(a.doing, failover.Follow)
+	if err != nil {
+		a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member)
+		return
+	}
+	if a.obs.Durable.Promise > action.Epoch {
+		a.detach(func(bool) {}) // a promise came between
+		return
+	}
+	e := &a.obs.Engine
+	e.Following, e.FollowingEpoch, e.LinkUp = action.Run, action.Epoch, false
+	a.proc.upstream, a.proc.toldAt = action.Address, guard.Now()
+	a.Log.Info("Follows", "primary", action.Run.Member, "epoch", action.Epoch, "address", action.Address)
+	go a.probeOnce(a.ctx, nil)
 }
 
 // detach cuts the link to the primary and verifies it; an engine that does not run has none.
@@ -130,21 +138,30 @@ func (a *Agent) detach(then func(cut bool)) {
 		return
 	}
 	var err error
-	a.orders.do(func() {
+	work := func() {
 		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
 		defer cancel()
 		err = a.Engine.Detach(ctx)
-	}, func() {
-		if err != nil {
-			a.Log.Error(err, "The link to the primary could not be cut")
-			then(false)
-			return
+	}
+	a.orders.decide(func() (func(), func()) {
+		// This run may have won the epoch since the order was given: then its own engine must not be cut off.
+		if a.obs.Tenure != nil {
+			return nil, func() { then(false) }
 		}
-		e := &a.obs.Engine
-		e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
-		a.proc.upstream, a.proc.toldAt = "", guard.Now()
-		go a.probeOnce(a.ctx, func() { then(true) }) // the position as it is after the cut
+		return work, func() { a.onDetached(err, then) }
 	})
+}
+
+func (a *Agent) onDetached(err error, then func(cut bool)) {
+	if err != nil {
+		a.Log.Error(err, "The link to the primary could not be cut")
+		then(false)
+		return
+	}
+	e := &a.obs.Engine
+	e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
+	a.proc.upstream, a.proc.toldAt = "", guard.Now()
+	go a.probeOnce(a.ctx, func() { then(true) }) // the position as it is after the cut
 }
 
 // sendHeartbeats sends one to every member that we have a connection to, and arms the guard anew.
@@ -212,7 +229,7 @@ func (a *Agent) onOpened(epoch failover.Epoch, err error) {
 	a.stamp(stepPromoted)
 	a.setDataEpoch(epoch)
 	a.Log.Info("Serves as primary", "epoch", epoch)
-	a.route(epoch)
+	a.closeRecord()
 }
 
 // begin starts an attempt once the engine's position is known as it is after the old primary's last byte.

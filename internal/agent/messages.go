@@ -49,6 +49,7 @@ func (a *Agent) onLease(l failover.Lease, quorum bool) {
 	a.mesh.members(a.ctx, a.obs.Lease.Terms.Names())
 	if held == nil && a.obs.Tenure != nil {
 		a.stamp(stepGranted)
+		a.route(l.Epoch) // its one write takes longer than to confirm and promote; clients arriving first get READONLY
 	}
 	if a.obs.Engine.Writable && l.Terms.MinReplicasToWrite != before.Terms.MinReplicasToWrite {
 		a.configure(l.Terms.MinReplicasToWrite)
@@ -196,8 +197,11 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 		d, refused = a.obs.OnPromiseRequest(guard.Now(), r)
 		return d
 	}, func(err error) {
-		if err != nil {
+		switch {
+		case err != nil:
 			refused = "its promise could not be made durable"
+		case a.obs.Tenure != nil:
+			refused = "this member won the epoch itself meanwhile"
 		}
 		if refused != "" {
 			answer(failover.Promise{From: a.Self, To: r.From, ID: r.ID, Epoch: r.Epoch, Version: r.Version, Reason: refused})

@@ -18,24 +18,19 @@ type promiseFile struct{ path string }
 // something it does not remember; why says which. That it forgot is made durable at once by the caller.
 func (p promiseFile) load(podUID string) (d failover.Durable, why string) {
 	forgot := failover.Durable{PodUID: podUID, Forgotten: true}
-	raw, err := os.ReadFile(p.path)
-	switch {
+	switch err := (slotFile{p.path}).load(&d); {
 	case errors.Is(err, fs.ErrNotExist):
 		return forgot, "there is no promise file"
-	case err != nil:
-		return forgot, fmt.Sprintf("the promise file cannot be read: %v", err)
-	}
-	if err := json.Unmarshal(raw, &d); err != nil || d.Promise < 0 {
-		return forgot, "the promise file is damaged"
-	}
-	if d.PodUID != podUID {
+	case err != nil || d.Promise < 0:
+		return forgot, fmt.Sprintf("the promise file is damaged: %v", err)
+	case d.PodUID != podUID:
 		return forgot, "the promise file is another pod's"
 	}
 	return d, ""
 }
 
 // save returns when the promise is on disk.
-func (p promiseFile) save(d failover.Durable) error { return writeDurably(p.path, d) }
+func (p promiseFile) save(d failover.Durable) error { return slotFile{p.path}.save(d) }
 
 // writeDurably replaces a file by way of a temporary one, so that a crash leaves the old or the new content.
 func writeDurably(path string, v any) error {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestPromiseSurvivesARestart(t *testing.T) {
-	file := promiseFile{filepath.Join(t.TempDir(), "promise.json")}
+	file := promiseFile{filepath.Join(t.TempDir(), "promise")}
 	want := failover.Durable{PodUID: "uid", Promise: 7}
 	if err := file.save(want); err != nil {
 		t.Fatal(err)
@@ -22,25 +22,45 @@ func TestPromiseSurvivesARestart(t *testing.T) {
 }
 
 func TestWhatCannotBeRememberedIsForgotten(t *testing.T) {
-	for name, content := range map[string]string{
-		"missing": "", "damaged": "{\"podUID\":\"uid\",\"prom", "of another pod": `{"podUID":"other","promise":9}`, "negative": `{"podUID":"uid","promise":-1}`,
+	damage := func(at int64) func(string) error {
+		return func(path string) error {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err == nil {
+				_, err = f.WriteAt([]byte("x"), at)
+			}
+			return err
+		}
+	}
+	for name, spoil := range map[string]func(path string) error{
+		"missing":                    os.Remove,
+		"damaged in its newest slot": damage(20),
+		"damaged in its older slot":  damage(slotSize + 20),
+		"cut short":                  func(path string) error { return os.Truncate(path, slotSize+10) },
+		"empty":                      func(path string) error { return os.Truncate(path, 0) },
+		"of another pod":             func(path string) error { return promiseFile{path}.save(failover.Durable{PodUID: "other", Promise: 9}) },
 	} {
-		path := filepath.Join(t.TempDir(), "promise.json")
-		if content != "" {
-			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		file := promiseFile{filepath.Join(t.TempDir(), "promise")}
+		for _, n := range []failover.Epoch{6, 7} {
+			if err := file.save(failover.Durable{PodUID: "uid", Promise: n}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		got, why := promiseFile{path}.load("uid")
+		if err := spoil(file.path); err != nil {
+			t.Fatal(err)
+		}
+		got, why := file.load("uid")
 		if !got.Forgotten || got.PodUID != "uid" || why == "" {
 			t.Errorf("a promise file that is %s: %+v, %q; want forgotten with a reason", name, got, why)
+		}
+		if err := file.save(got); err != nil {
+			t.Errorf("a promise file that is %s cannot be written again: %v", name, err)
 		}
 	}
 }
 
 // That something was forgotten must itself survive a second restart within the wait.
 func TestForgettingIsDurable(t *testing.T) {
-	file := promiseFile{filepath.Join(t.TempDir(), "promise.json")}
+	file := promiseFile{filepath.Join(t.TempDir(), "promise")}
 	forgot, _ := file.load("uid")
 	if err := file.save(forgot); err != nil {
 		t.Fatal(err)
@@ -51,8 +71,8 @@ func TestForgettingIsDurable(t *testing.T) {
 }
 
 func TestFullDiskIsAnError(t *testing.T) {
-	file := promiseFile{"/dev/full/promise.json"}
-	if err := file.save(failover.Durable{}); err == nil || !strings.Contains(err.Error(), "promise.json") {
+	file := promiseFile{"/dev/full/promise"}
+	if err := file.save(failover.Durable{}); err == nil || !strings.Contains(err.Error(), "promise") {
 		t.Errorf("save = %v, want an error that names the file", err)
 	}
 }

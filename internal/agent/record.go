@@ -55,15 +55,20 @@ func (a *Agent) stamp(step string) {
 	}
 }
 
-// onRouted closes the record: clients reach the new primary.
+// onRouted takes in that the slices name this member.
 func (a *Agent) onRouted(epoch failover.Epoch) {
 	a.routed = epoch
 	a.stamp(stepRouted)
-	r := a.record
-	t := a.obs.Tenure
-	if r == nil || r.Epoch != epoch || t == nil || t.Won == nil {
+	a.closeRecord()
+}
+
+// closeRecord ends the record when clients reach the new primary and it accepts their writes.
+func (a *Agent) closeRecord() {
+	r, t := a.record, a.obs.Tenure
+	if r == nil || t == nil || t.Won == nil || !t.Opened || r.Epoch != t.Epoch || a.routed != t.Epoch {
 		return
 	}
+	epoch := t.Epoch
 	a.record = nil
 	r.Evidence, r.Handover = t.Won.Evidence, t.Won.Asked
 	r.BytesLost, r.LossExact = a.lossAt(t.Won)
