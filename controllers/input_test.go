@@ -84,6 +84,35 @@ func TestImageNotFound(t *testing.T) {
 	s.stalled("cache", v1alpha1.ReasonImageNotFound, "--agent-image")
 }
 
+// TestStuckPodReplaced: a corrected image reaches pods whose engine never ran, and only those.
+func TestStuckPodReplaced(t *testing.T) {
+	s := newStage(t)
+	s.create(redis("cache"))
+	set := &appsv1.StatefulSet{}
+	s.exists("cache", set)
+	old := func(p *corev1.Pod) { p.Labels["controller-revision-hash"] = "old" }
+	runs := s.pod("cache", 0, old)
+	stuck := s.pod("cache", 1, old, func(p *corev1.Pod) {
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: names.EngineContainer, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},
+		}}
+	})
+	set.Status.ObservedGeneration, set.Status.UpdateRevision, set.Status.Replicas = set.Generation, "new", 2
+	if err := api.Status().Update(s.ctx, set); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(func() string {
+		if err := api.Get(s.ctx, s.key("cache-1"), stuck); err == nil && stuck.DeletionTimestamp == nil {
+			return "the stuck pod is still there"
+		}
+		return ""
+	})
+	s.get("cache-0", runs)
+	if runs.DeletionTimestamp != nil {
+		t.Error("a running member was deleted")
+	}
+}
+
 // TestSecrets: missing, without the key, empty, and then right.
 func TestSecrets(t *testing.T) {
 	s := newStage(t)

@@ -86,7 +86,8 @@ func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedServi
 	name := fmt.Sprintf("%s-%d", service.Name, t.Epoch)
 	for i := range have {
 		fo := &have[i]
-		if fo.Status.Epoch != int64(t.Epoch) && !(fo.Name == name && fo.Spec.Type == v1alpha1.TypeAutomatic) {
+		begun := fo.Name == name && fo.Spec.Type == v1alpha1.TypeAutomatic // its status was not written yet
+		if fo.Status.Epoch != int64(t.Epoch) && !begun {
 			continue
 		}
 		if fo.Spec.Type != v1alpha1.TypeAutomatic && !finished(fo) {

@@ -161,7 +161,7 @@ func imageProblem(pod *corev1.Pod) string {
 	}
 	for _, c := range pod.Status.ContainerStatuses {
 		if w := c.State.Waiting; w != nil && slices.Contains(imageReasons, w.Reason) {
-			return fmt.Sprintf("spec.template.image %q cannot be pulled for pod %s (%s): correct the image, or spec.template.imagePullSecrets, and then delete the pod",
+			return fmt.Sprintf("spec.template.image %q cannot be pulled for pod %s (%s): correct the image or spec.template.imagePullSecrets; pods whose engine never ran are then replaced",
 				image(pod.Spec.Containers, c), pod.Name, w.Reason)
 		}
 	}

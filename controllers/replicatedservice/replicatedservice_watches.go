@@ -15,15 +15,20 @@ import (
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/api/v1alpha1/keys"
+	"understudy.dev/understudy/internal/members"
 	"understudy.dev/understudy/internal/names"
 )
 
 // Feed turns keys of services into events of a channel source.
-func Feed(changes chan<- event.GenericEvent) func(types.NamespacedName) {
-	return func(key types.NamespacedName) {
-		changes <- event.GenericEvent{Object: &v1alpha1.ReplicatedService{
+func Feed(changes chan<- event.GenericEvent) members.Subscriber {
+	return func(ctx context.Context, key types.NamespacedName) {
+		changed := event.GenericEvent{Object: &v1alpha1.ReplicatedService{
 			ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
 		}}
+		select {
+		case changes <- changed:
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ type Fake struct {
 	services    map[types.NamespacedName]Service
 	reports     map[types.NamespacedName]map[string]Report
 	terms       map[string]failover.Terms
-	subscribers []func(types.NamespacedName)
+	subscribers []Subscriber
 	onHandover  HandoverFunc
 }
 
@@ -47,7 +47,7 @@ func (f *Fake) Set(key types.NamespacedName, report Report) {
 	subscribers := slices.Clone(f.subscribers)
 	f.mu.Unlock()
 	for _, s := range subscribers {
-		s(key)
+		s(context.Background(), key)
 	}
 }
 
@@ -119,7 +119,7 @@ func (f *Fake) SendTerms(_ types.NamespacedName, member string, terms failover.T
 }
 
 // Subscribe implements Members.
-func (f *Fake) Subscribe(s func(types.NamespacedName)) {
+func (f *Fake) Subscribe(s Subscriber) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.subscribers = append(f.subscribers, s)

@@ -71,9 +71,13 @@ type Members interface {
 	Handover(ctx context.Context, key types.NamespacedName, member string, request wire.Handover) (wire.HandoverReply, error)
 	// SendTerms tells the holder what the policy asks for.
 	SendTerms(key types.NamespacedName, member string, terms failover.Terms) error
-	// Subscribe calls f with the key of a service whenever a report changed in something that matters.
-	Subscribe(f func(key types.NamespacedName))
+	// Subscribe calls f with the key of a service whenever a report changed in something that matters. f may wait
+	// until ctx ends, which it does when nobody is interested any more.
+	Subscribe(f Subscriber)
 }
+
+// Subscriber is told that a report of a service changed.
+type Subscriber func(ctx context.Context, key types.NamespacedName)
 
 // Manager is the real Members.
 type Manager struct {
@@ -84,7 +88,7 @@ type Manager struct {
 
 	mu          sync.Mutex
 	services    map[types.NamespacedName]*service
-	subscribers []func(types.NamespacedName)
+	subscribers []Subscriber
 }
 
 type service struct {
@@ -112,18 +116,18 @@ func (m *Manager) Start(ctx context.Context) error {
 func (m *Manager) NeedLeaderElection() bool { return true }
 
 // Subscribe implements Members.
-func (m *Manager) Subscribe(f func(types.NamespacedName)) {
+func (m *Manager) Subscribe(f Subscriber) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.subscribers = append(m.subscribers, f)
 }
 
-func (m *Manager) notify(key types.NamespacedName) {
+func (m *Manager) notify(ctx context.Context, key types.NamespacedName) {
 	m.mu.Lock()
 	subscribers := slices.Clone(m.subscribers)
 	m.mu.Unlock()
 	for _, f := range subscribers {
-		f(key)
+		f(ctx, key)
 	}
 }
 
@@ -169,7 +173,7 @@ func (m *Manager) open(of Service, target Target) *link {
 	l := &link{
 		target: target, uid: of.UID, identity: of.Identity, cancel: cancel,
 		log:     m.log.WithValues("service", of.Key.String(), "member", target.Member),
-		changed: func() { m.notify(of.Key) },
+		changed: func() { m.notify(ctx, of.Key) },
 		waiting: map[string]chan wire.HandoverReply{},
 		report:  Report{Target: target},
 	}

@@ -159,7 +159,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	h := &house{Manager: NewManager(logr.Discard()), T: t}
-	h.Subscribe(func(types.NamespacedName) {
+	h.Subscribe(func(context.Context, types.NamespacedName) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.told++
