@@ -42,6 +42,32 @@ func TestBootstrap(t *testing.T) {
 	})
 }
 
+// TestStatusConverges: a look that compared with an older status than the one written last is repeated.
+func TestStatusConverges(t *testing.T) {
+	s := newStage(t)
+	p := &v1alpha1.FailoverPolicy{ObjectMeta: metav1.ObjectMeta{Name: "mine"}}
+	s.create(p)
+	svc := redis("cache")
+	svc.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: "mine"}
+	s.create(svc)
+	s.exists("cache-primary", &coordinationv1.Lease{})
+	pods := []*corev1.Pod{s.pod("cache", 0), s.pod("cache", 1), s.pod("cache", 2)}
+	s.says(pods[0], func(*wire.Status) {})
+	s.says(pods[2], func(*wire.Status) {})
+	s.condition("cache", v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonBootstrapping, "cache-1")
+	for _, ms := range []int32{1500, 2000, 2500} {
+		s.change("mine", p, func() { p.Spec.Detection.LeaseDurationMilliseconds = ms })
+		s.eventually(func() string {
+			if s.register("cache").Terms.LeaseMillis != int64(ms) {
+				return "not yet"
+			}
+			return ""
+		})
+		s.eventually(settled)
+		s.condition("cache", v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonBootstrapping, "cache-1")
+	}
+}
+
 // TestAvailable: what people see of a healthy service.
 func TestAvailable(t *testing.T) {
 	s := newStage(t)

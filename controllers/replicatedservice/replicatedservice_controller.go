@@ -17,13 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
@@ -150,8 +148,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.Members.Subscribe(Feed(changes))
 	byLabel := handler.EnqueueRequestsFromMapFunc(serviceOfLabel)
 	b := ctrl.NewControllerManagedBy(mgr).Named("replicatedservice").
-		For(&v1alpha1.ReplicatedService{}, builder.WithPredicates(predicate.Or[client.Object](
-			predicate.GenerationChangedPredicate{}, metadataChanged()))).
+		// Our own status writes are events too, on purpose: a look that came before the cache showed the last write
+		// compared with an older status, and must be repeated.
+		For(&v1alpha1.ReplicatedService{}).
 		Watches(&v1alpha1.FailoverPolicy{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPolicy)).
 		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(serviceOfFailover)).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfSecret)).
