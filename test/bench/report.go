@@ -24,7 +24,8 @@ type Report struct {
 type Result struct {
 	Subject string      `json:"subject"`
 	Fault   faults.Kind `json:"fault"`
-	// OutageMilliseconds over the rounds that did not fail.
+	// OutageMilliseconds over the rounds in which the fault was made. One that did not end counts as long as it was
+	// waited for.
 	OutageMilliseconds stats.Summary `json:"outageMilliseconds"`
 	Failed             int           `json:"failed"`
 	Acknowledged       int           `json:"acknowledged"`
@@ -70,11 +71,13 @@ func (r *Result) sum() {
 		if round.Verification.Lost > 0 {
 			r.RoundsWithLoss++
 		}
+		if !round.FaultAt.IsZero() {
+			outages = append(outages, milliseconds(round.Longest().Microseconds))
+		}
 		if round.Error != "" {
 			r.Failed++
 			continue
 		}
-		outages = append(outages, milliseconds(round.Outage.Microseconds))
 		if round.Evidence != "" {
 			r.Evidence[round.Evidence]++
 		}

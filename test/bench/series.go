@@ -126,7 +126,7 @@ func (s *series) sentinel(ctx context.Context, host faults.Host, peer sentinel.P
 
 func (s *series) progress(subject string, i, n int, r rounds.Record) {
 	line := fmt.Sprintf("%s %s %d/%d: %s → %s, outage %.1f ms, %d acknowledged, %d lost", subject, r.Fault, i+1, n,
-		r.From, r.To, milliseconds(r.Outage.Microseconds), r.Acknowledged, r.Verification.Lost)
+		r.From, r.To, milliseconds(r.Longest().Microseconds), r.Acknowledged, r.Verification.Lost)
 	if r.Evidence != "" {
 		line += ", " + r.Evidence
 	}

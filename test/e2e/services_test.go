@@ -33,7 +33,7 @@ func (f fixture) fault(t *testing.T, kind faults.Kind) {
 	t.Helper()
 	record, err := f.Run(t.Context(), kind, fmt.Sprintf("e2e-%s-%d", kind, time.Now().UnixNano()))
 	must(t, err)
-	outage := time.Duration(record.Outage.Microseconds) * time.Microsecond
+	outage := time.Duration(record.Longest().Microseconds) * time.Microsecond
 	t.Logf("%s: %s → %s in epoch %d, %s, outage %s, %d writes acknowledged, %d lost, %d unknown", kind, record.From, record.To,
 		record.Epoch, record.Evidence, outage.Round(100*time.Microsecond), record.Acknowledged, record.Verification.Lost, record.Unknown)
 	if outage > longest {

@@ -28,6 +28,15 @@ type Measurement struct {
 	FaultAt time.Time `json:"faultAt"`
 }
 
+// Longest is the outage of the round, or the time without a write until a round that did not get over its fault was given
+// up: that it never ended does not make it short.
+func (m Measurement) Longest() load.Gap {
+	if m.Open != nil && m.Open.Microseconds > m.Outage.Microseconds {
+		return *m.Open
+	}
+	return m.Outage
+}
+
 // Target is how a fault is made and known to be over.
 type Target struct {
 	Config load.Config
