@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/google/uuid"
@@ -89,8 +90,12 @@ func assemble(log logr.Logger) (agent.Options, error) {
 	if err != nil {
 		return o, err
 	}
+	boot, err := agent.NextBoot(names.StateDir, time.Now())
+	if err != nil {
+		return o, err
+	}
 	return agent.Options{
-		Config: config, Self: failover.Run{Member: member, PodUID: uid, BootID: uuid.NewString()}, Ordinal: ordinal,
+		Config: config, Self: failover.Run{Member: member, PodUID: uid, BootID: failover.BootID(boot, uuid.NewString())}, Ordinal: ordinal,
 		IPs: ips, Node: os.Getenv("NODE_NAME"), StateDir: names.StateDir, DataDir: names.DataDir, Binary: "/proc/self/exe",
 		Engine: redis.New(*config.Redis, names.DataDir, strings.TrimRight(string(password), "\r\n")),
 		Kube:   kube, Identity: identity, Log: log,

@@ -100,12 +100,8 @@ func (a *Agent) onLinkEnd(l *link, err error, goodbye bool) {
 	go func() {
 		proved, later := a.mesh.gone(a.ctx, run, address)
 		a.post(func() {
-			now := guard.Now()
-			switch {
-			case proved:
-				a.obs.OnProof(now, failover.Evidence{Kind: failover.ProcessGone, Run: run})
-			case later.PodUID == run.PodUID && later.BootID != run.BootID:
-				a.obs.OnProof(now, failover.Evidence{Kind: failover.ProcessGone, Run: run})
+			if proved || later.LaterThan(run) {
+				a.obs.OnProof(guard.Now(), failover.Evidence{Kind: failover.ProcessGone, Run: run})
 			}
 		})
 	}()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // slotFile keeps one small value durably in two slots that are overwritten in turn. Overwriting allocated blocks and
@@ -126,4 +127,18 @@ func (s slotFile) clear(f *os.File) error {
 		return err
 	}
 	return f.Sync()
+}
+
+// NextBoot counts the boots of this pod. A count that cannot be read goes on at the wall clock's seconds, above any count.
+func NextBoot(dir string, now time.Time) (int64, error) {
+	file := slotFile{filepath.Join(dir, "boots")}
+	var n int64
+	if err := file.load(&n); err != nil && !errors.Is(err, os.ErrNotExist) {
+		n = max(n, now.Unix())
+	}
+	n++
+	if err := file.save(n); err != nil {
+		return 0, fmt.Errorf("counting the boots of this pod: %w", err)
+	}
+	return n, nil
 }

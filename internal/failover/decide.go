@@ -273,6 +273,7 @@ func reasonToStand(now Instant, o *Observation, d *Decision) (Instant, bool) {
 	return now, true
 }
 
+// proofSince is when the first evidence about a run that counts was learned.
 func (o *Observation) proofSince(run Run) Instant {
 	var at Instant
 	for _, p := range o.Proofs {
@@ -280,6 +281,9 @@ func (o *Observation) proofSince(run Run) Instant {
 		if p.Run == run && !stale && (at == 0 || p.Since < at) {
 			at = p.Since
 		}
+	}
+	if at == 0 {
+		return max(o.LeaseSince, o.Started)
 	}
 	return at
 }

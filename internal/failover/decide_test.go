@@ -207,3 +207,40 @@ func TestRunReleasesTwice(t *testing.T) {
 		t.Errorf("evidence %s after %s, want Released at once", won.Evidence, took)
 	}
 }
+
+// Two quick container kills in turn: what the confirming member gave to an earlier boot of the new holder's own pod is
+// clear at once, for that boot has ended.
+func TestEarlierBootOfTheNewHolderIsNotWaitedFor(t *testing.T) {
+	th := curtain(t, 3)
+	th.crash("m-0")
+	th.run(50 * time.Millisecond)
+	th.boot("m-0")
+	th.until("m-1 serves", time.Second, func() bool { return th.serving("m-1", 2) })
+	th.until("m-0 has copied", time.Second, func() bool { return th.members["m-0"].obs.Engine.LinkUp })
+	th.run(200 * time.Millisecond)
+	th.crash("m-1")
+	took := th.until("m-0 serves", 5*time.Second, func() bool { return th.serving("m-0", 3) })
+	if took > 50*time.Millisecond {
+		t.Errorf("took %s, want no wait", took)
+	}
+}
+
+func TestLaterBoot(t *testing.T) {
+	run := func(uid, boot string) Run { return Run{Member: "m", PodUID: uid, BootID: boot} }
+	for _, c := range []struct {
+		later, earlier Run
+		want           bool
+	}{
+		{run("u", BootID(2, "x")), run("u", BootID(1, "y")), true},
+		{run("u", BootID(10, "x")), run("u", BootID(9, "y")), true},
+		{run("u", BootID(1, "x")), run("u", BootID(2, "y")), false},
+		{run("u", BootID(1, "x")), run("u", BootID(1, "y")), false},
+		{run("v", BootID(2, "x")), run("u", BootID(1, "y")), false},
+		{run("u", "x"), run("u", "y"), false},
+		{run("u", BootID(2, "x")), run("u", "y"), false},
+	} {
+		if got := c.later.LaterThan(c.earlier); got != c.want {
+			t.Errorf("%v later than %v: %t, want %t", c.later, c.earlier, got, c.want)
+		}
+	}
+}

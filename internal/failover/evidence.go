@@ -8,6 +8,9 @@ const processGoneWait = 10 * time.Millisecond
 
 // noWait reports whether accepted evidence that needs no wait names a run, and which.
 func (o *Observation) noWait(now Instant, run Run, epoch Epoch) (EvidenceKind, bool) {
+	if o.ended(run) && o.Lease.Terms.Accepts(ProcessGone) {
+		return ProcessGone, true
+	}
 	for _, p := range o.Proofs {
 		if p.Run != run || !o.Lease.Terms.Accepts(p.Kind) {
 			continue

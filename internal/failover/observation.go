@@ -155,21 +155,10 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 	if o.Release != nil && (o.Release.Epoch != l.Epoch || o.Release.Run != l.Holder) {
 		o.Release = nil
 	}
-	o.keepProofs()
-	o.proofsFromLease(now)
-	o.beginTenure(now)
-}
-
-// proofsFromLease takes the facts that the Lease itself shows: the holder wrote that it released its epoch, or this run
-// is a later one of the holder's own pod, whose process therefore ended before this one began.
-func (o *Observation) proofsFromLease(now Instant) {
-	l := o.Lease
-	if l.Epoch > 0 && l.Terms.Released == l.Epoch {
+	if l.Epoch > 0 && l.Terms.Released == l.Epoch { // the holder wrote it for those who did not hear it
 		o.OnProof(now, Evidence{Kind: Released, Run: l.Holder, Epoch: l.Epoch})
 	}
-	for _, old := range o.runsOf(o.Self) {
-		o.OnProof(now, Evidence{Kind: ProcessGone, Run: old})
-	}
+	o.beginTenure(now)
 }
 
 // assumeGiven dates what earlier runs of this pod acknowledged to the start of this one. A promise whose run is not on
@@ -188,26 +177,6 @@ func (o *Observation) assumeGiven() {
 		o.Given = append(o.Given, Given{Run: g.Run, Epoch: g.Epoch,
 			Until: o.Started.Add(o.Lease.Terms.WaitDuration()), Partition: o.Lease.Terms.Partition})
 	}
-}
-
-// keepProofs drops evidence about runs that neither hold the Lease nor are owed a wait.
-func (o *Observation) keepProofs() {
-	kept := o.Proofs[:0]
-	for _, p := range o.Proofs {
-		if p.Run == o.Lease.Holder || o.owesWait(p.Run) {
-			kept = append(kept, p)
-		}
-	}
-	o.Proofs = kept
-}
-
-func (o *Observation) owesWait(run Run) bool {
-	for _, g := range o.Given {
-		if g.Run == run {
-			return true
-		}
-	}
-	return o.Tenure != nil
 }
 
 // beginTenure starts a tenure when the Lease names this very run for an epoch it has not given up (rule RunBound).
@@ -230,6 +199,9 @@ func (o *Observation) beginTenure(now Instant) {
 	}
 }
 
+// keepProofs bounds Proofs: a proven fact about a run stays true, but only the newest runs still matter to anybody.
+const keepProofs = 32
+
 // OnProof takes in evidence about a run.
 func (o *Observation) OnProof(now Instant, e Evidence) {
 	for i, p := range o.Proofs {
@@ -241,6 +213,9 @@ func (o *Observation) OnProof(now Instant, e Evidence) {
 		}
 	}
 	o.Proofs = append(o.Proofs, Proof{Evidence: e, Since: now})
+	if len(o.Proofs) > keepProofs {
+		o.Proofs = o.Proofs[len(o.Proofs)-keepProofs:]
+	}
 }
 
 // OnRelease takes in the word of a run that it fenced itself. It is irrevocable and counts for that epoch only.
@@ -265,34 +240,24 @@ func (o *Observation) OnFenced(now Instant) *Release {
 	return &r
 }
 
-// OnConnected takes in that a connection to a run was made. A later boot of the same pod proves that the earlier
-// one's process has ended (ProcessGone, second form): a container is started only when the one before it is gone.
+// OnConnected takes in that a connection to a run was made.
 func (o *Observation) OnConnected(now Instant, run Run) {
 	l := o.Links[run.Member]
+	if l.Run.LaterThan(run) {
+		return // a straggler of an earlier boot
+	}
 	if l.Run != run {
 		l = Link{Run: run}
 	}
 	l.Open++
 	l.LastSeen = now
 	o.Links[run.Member] = l
-	for _, old := range o.runsOf(run) {
-		o.OnProof(now, Evidence{Kind: ProcessGone, Run: old})
-	}
 }
 
-// runsOf are the earlier runs of the same pod that somebody may still count on.
-func (o *Observation) runsOf(later Run) []Run {
-	var out []Run
-	earlier := func(r Run) bool { return r.PodUID == later.PodUID && r.BootID != later.BootID && !r.IsZero() }
-	if earlier(o.Lease.Holder) {
-		out = append(out, o.Lease.Holder)
-	}
-	for _, g := range o.Given {
-		if earlier(g.Run) {
-			out = append(out, g.Run)
-		}
-	}
-	return out
+// ended reports whether a later boot of the same pod is known. A container is started only when the one before it is
+// gone, so each boot testifies that the earlier ones have ended (ProcessGone, second form).
+func (o *Observation) ended(run Run) bool {
+	return o.Self.LaterThan(run) || o.Links[run.Member].Run.LaterThan(run)
 }
 
 // OnDisconnected takes in that a connection to a run ended, however it ended.

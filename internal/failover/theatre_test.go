@@ -76,7 +76,7 @@ func (th *theatre) boot(name string) {
 	a := th.members[name]
 	a.boots++
 	a.alive = true
-	self := Run{Member: name, PodUID: a.disk.PodUID, BootID: fmt.Sprintf("b%d", a.boots)}
+	self := Run{Member: name, PodUID: a.disk.PodUID, BootID: BootID(int64(a.boots), "x")}
 	ord := int(name[len(name)-1] - '0')
 	a.obs = NewObservation(self, ord, th.now, a.disk)
 	a.obs.Engine = Engine{State: EngineStopped, Data: true}

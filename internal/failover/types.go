@@ -5,6 +5,7 @@ package failover
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -27,6 +28,25 @@ type Run struct {
 	Member string `json:"member"`
 	PodUID string `json:"podUID"`
 	BootID string `json:"bootID"`
+}
+
+// LaterThan reports whether r is a later boot of the very same pod. A boot id begins with the number of the boot, which
+// the pod keeps as long as it lives; ids without one prove nothing.
+func (r Run) LaterThan(o Run) bool {
+	a, b := r.boot(), o.boot()
+	return r.PodUID != "" && r.PodUID == o.PodUID && r.Member == o.Member && a > 0 && b > 0 && a > b
+}
+
+// BootID makes the id of a pod's nth boot.
+func BootID(n int64, random string) string { return strconv.FormatInt(n, 10) + "." + random }
+
+func (r Run) boot() int64 {
+	number, _, ok := strings.Cut(r.BootID, ".")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil {
+		return 0
+	}
+	return n
 }
 
 // IsZero reports whether no run is named.
