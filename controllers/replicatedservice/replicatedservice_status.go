@@ -261,7 +261,11 @@ func failoverPossible(s *scope) observation {
 		}
 	}
 	if len(able) > 0 {
-		return observation{true, v1alpha1.ReasonCandidatesReady, strings.Join(able, ", ") + " could take over now"}
+		message := strings.Join(able, ", ") + " could take over now"
+		if s.register != nil && s.register.Terms.Mode != failover.ModeAutomatic {
+			message += fmt.Sprintf(", but only a Failover that a person creates makes one do so: the policy's mode is %s", s.register.Terms.Mode)
+		}
+		return observation{true, v1alpha1.ReasonCandidatesReady, message}
 	}
 	return observation{false, v1alpha1.ReasonNoCandidate, strings.Join(refused, "; ")}
 }
