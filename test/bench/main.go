@@ -27,8 +27,8 @@ import (
 
 type options struct {
 	rounds, nodeRounds, sentinelRounds int
-	faults                             []faults.Kind
-	service, namespace, image          string
+	kinds                              []faults.Kind
+	name, namespace, image             string
 	json, cluster, repository          string
 	sentinelImage                      string
 	operatorOff, sentinel, rest        bool
@@ -51,11 +51,11 @@ func main() {
 
 func parse() (options, error) {
 	var o options
-	var kinds string
+	var list string
 	flag.IntVar(&o.rounds, "rounds", 50, "rounds of each fault")
 	flag.IntVar(&o.nodeRounds, "node-rounds", 5, "rounds of node-off, each of which boots a node again")
-	flag.StringVar(&kinds, "faults", "engine-kill,container-kill,pod-delete,switchover,node-off", "faults to measure, empty for none")
-	flag.StringVar(&o.service, "service", "cache", "the ReplicatedService; config/samples/redis.yaml makes this one")
+	flag.StringVar(&list, "faults", "engine-kill,container-kill,pod-delete,switchover,node-off", "faults to measure, empty for none")
+	flag.StringVar(&o.name, "service", "cache", "the ReplicatedService; config/samples/redis.yaml makes this one")
 	flag.StringVar(&o.namespace, "namespace", "default", "its namespace")
 	flag.StringVar(&o.image, "client-image", clients.DefaultImage, "image of the load client")
 	flag.StringVar(&o.json, "json", "", "file to write everything measured to")
@@ -69,17 +69,17 @@ func parse() (options, error) {
 	flag.IntVar(&o.restSeconds, "rest-seconds", 60, "how long to watch a service at rest")
 	flag.DurationVar(&o.spacing, "spacing", 4*time.Second, "how long a primary must have held its epoch before the next fault; longer than a lease, or faults pile up")
 	flag.Parse()
-	for kind := range strings.SplitSeq(kinds, ",") {
+	for kind := range strings.SplitSeq(list, ",") {
 		switch {
 		case kind == "":
 		case !slices.Contains(faults.Kinds, faults.Kind(kind)):
 			return o, fmt.Errorf("--faults: %q is none: use %v", kind, faults.Kinds)
 		default:
-			o.faults = append(o.faults, faults.Kind(kind))
+			o.kinds = append(o.kinds, faults.Kind(kind))
 		}
 	}
 	if o.cluster == "current" {
-		o.faults = slices.DeleteFunc(o.faults, func(k faults.Kind) bool { return k == faults.NodeOff })
+		o.kinds = slices.DeleteFunc(o.kinds, func(k faults.Kind) bool { return k == faults.NodeOff })
 	}
 	return o, nil
 }
@@ -111,7 +111,7 @@ func (o options) run(ctx context.Context) error {
 		return err
 	}
 	if problem == nil && report.failed() > 0 {
-		problem = fmt.Errorf("%d rounds failed: see their errors above, and describe rsvc/%s", report.failed(), o.service)
+		problem = fmt.Errorf("%d rounds failed: see their errors above, and describe rsvc/%s", report.failed(), o.name)
 	}
 	return problem
 }
@@ -119,7 +119,7 @@ func (o options) run(ctx context.Context) error {
 func (o options) measure(ctx context.Context, c *kube.Cluster, set clients.Set, injector faults.Injector, report *Report) error {
 	run := &series{options: o, cluster: c, set: set, injector: injector, report: report, id: time.Now().UTC().Format("150405")}
 	var problems []error
-	if len(o.faults) > 0 {
+	if len(o.kinds) > 0 {
 		problems = append(problems, run.service(ctx))
 	}
 	if o.sentinel {

@@ -25,7 +25,7 @@ func (o options) atRest(ctx context.Context, c *kube.Cluster) (*Rest, error) {
 	if o.cluster != "local" {
 		return nil, errors.New("--rest reads the API server's audit log and /proc, and needs --cluster=local")
 	}
-	service := kube.Service{Cluster: c, Namespace: o.namespace, Name: o.service}
+	service := kube.Service{Cluster: c, Namespace: o.namespace, Name: o.name}
 	if err := service.WaitHealthy(ctx, 5*time.Minute, false); err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ const giveUpAfter = 3
 
 func (s *series) service(ctx context.Context) (err error) {
 	runner := rounds.Runner{
-		Service: kube.Service{Cluster: s.cluster, Namespace: s.namespace, Name: s.options.service},
+		Service: kube.Service{Cluster: s.cluster, Namespace: s.namespace, Name: s.name},
 		Clients: s.set, Injector: s.injector, OperatorOff: s.operatorOff, Spacing: s.spacing,
 	}
 	if err := runner.Service.WaitHealthy(ctx, 5*time.Minute, false); err != nil {
@@ -57,7 +57,7 @@ func (s *series) service(ctx context.Context) (err error) {
 			err = errors.Join(err, scaleErr)
 		}()
 	}
-	for _, fault := range s.options.faults {
+	for _, fault := range s.kinds {
 		if err := s.fault(ctx, runner, fault); err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (s *series) shortLease(ctx context.Context, runner rounds.Runner) (restore 
 	}
 	err = kube.Until(ctx, time.Minute, fmt.Sprintf("the Lease to carry a lease of %d ms", nodeOffLease), func(ctx context.Context) (bool, string, error) {
 		var obj coordinationv1.Lease
-		key := client.ObjectKey{Namespace: s.namespace, Name: names.Lease(s.options.service)}
+		key := client.ObjectKey{Namespace: s.namespace, Name: names.Lease(s.name)}
 		if err := s.cluster.Get(ctx, key, &obj); err != nil {
 			return false, "", err
 		}

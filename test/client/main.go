@@ -35,7 +35,6 @@ func main() {
 		address = ":8090"
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
 	rounds := &rounds{byID: map[string]*load.Round{}, password: os.Getenv("UNDERSTUDY_PASSWORD")}
 	server := &http.Server{Addr: address, Handler: rounds.handler(), ReadHeaderTimeout: 10 * time.Second}
 	go func() {
@@ -43,7 +42,9 @@ func main() {
 		_ = server.Close()
 	}()
 	slog.Info("listening", "address", address)
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	err := server.ListenAndServe()
+	stop()
+	if !errors.Is(err, http.ErrServerClosed) {
 		fmt.Fprintln(os.Stderr, "client: listening on", address+":", err)
 		os.Exit(1)
 	}

@@ -131,7 +131,7 @@ func (d demo) apply(ctx context.Context) error {
 		return fmt.Errorf("reading %s: %w", sample, err)
 	}
 	obj.SetNamespace(d.namespace)
-	err = d.Cluster.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("understudy-demo"), client.ForceOwnership)
+	err = d.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("understudy-demo"), client.ForceOwnership)
 	if err != nil {
 		return fmt.Errorf("applying %s: %w", sample, err)
 	}

@@ -107,7 +107,7 @@ func (s Service) Address(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("reading Service %s/%s: %w", key.Namespace, key.Name, err)
 	}
 	if svc.Spec.ClusterIP == "" || len(svc.Spec.Ports) == 0 {
-		return "", fmt.Errorf("Service %s/%s has no ClusterIP or no port", key.Namespace, key.Name)
+		return "", fmt.Errorf("finding the address: Service %s/%s has no ClusterIP or no port", key.Namespace, key.Name)
 	}
 	return net.JoinHostPort(svc.Spec.ClusterIP, strconv.Itoa(int(svc.Spec.Ports[0].Port))), nil
 }
@@ -127,7 +127,7 @@ func (s Service) Password(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("reading Secret %s/%s with the password: %w", key.Namespace, key.Name, err)
 	}
 	if len(secret.Data[entry]) == 0 {
-		return "", fmt.Errorf("Secret %s/%s has no key %s", key.Namespace, key.Name, entry)
+		return "", fmt.Errorf("finding the password: Secret %s/%s has no key %s", key.Namespace, key.Name, entry)
 	}
 	return string(secret.Data[entry]), nil
 }

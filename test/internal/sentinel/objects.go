@@ -118,7 +118,8 @@ func sentinelSet(namespace, image, first string, s Settings) *appsv1.StatefulSet
 	labels := map[string]string{label: set.Name}
 	set.Labels, set.Spec.Selector.MatchLabels, set.Spec.Template.Labels = labels, labels, labels
 	set.Spec.Template.Spec.TopologySpreadConstraints[0].LabelSelector.MatchLabels = labels
-	env := append(set.Spec.Template.Spec.Containers[0].Env,
+	env := set.Spec.Template.Spec.Containers[0].Env
+	env = append(env,
 		corev1.EnvVar{Name: "FIRST", Value: first},
 		corev1.EnvVar{Name: "QUORUM", Value: itoa(s.Quorum)},
 		corev1.EnvVar{Name: "DOWN", Value: itoa(s.DownAfterMilliseconds)},
