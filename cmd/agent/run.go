@@ -25,12 +25,11 @@ import (
 )
 
 // memoryLimit makes the collector work harder rather than let the agent grow beyond its share of the engine's container.
-const memoryLimit = 16 << 20
+const memoryLimit = 24 << 20
 
 // run is PID 1.
 func run() error {
 	debug.SetMemoryLimit(memoryLimit)
-	debug.SetGCPercent(50)
 	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))
 	if err := checkPlace(); err != nil {
 		return err

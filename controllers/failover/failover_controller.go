@@ -77,7 +77,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	err := ctrl.NewControllerManagedBy(mgr).Named("failover").
 		For(&v1alpha1.Failover{}).
 		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(r.openOfSameService)).
-		WatchesRawSource(source.Channel(changes, handler.EnqueueRequestsFromMapFunc(r.openOfService))).
+		WatchesRawSource(source.Channel(changes, replicatedservice.Settled(r.openOfService))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
 	if err != nil {

@@ -33,7 +33,7 @@ func (r *recorder) setup(mgr ctrl.Manager) error {
 	changes := make(chan event.GenericEvent, 64)
 	r.Members.Subscribe(replicatedservice.Feed(changes))
 	return ctrl.NewControllerManagedBy(mgr).Named("failover-record").
-		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(changes, replicatedservice.Settled(replicatedservice.Itself))).
 		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(serviceOf)).
 		Complete(r)
 }

@@ -146,7 +146,6 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	changes := make(chan event.GenericEvent, 64)
 	r.Members.Subscribe(Feed(changes))
-	byLabel := handler.EnqueueRequestsFromMapFunc(serviceOfLabel)
 	b := ctrl.NewControllerManagedBy(mgr).Named("replicatedservice").
 		// Our own status writes are events too, on purpose: a look that came before the cache showed the last write
 		// compared with an older status, and must be repeated.
@@ -154,14 +153,14 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.FailoverPolicy{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPolicy)).
 		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(serviceOfFailover)).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfSecret)).
-		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(changes, Settled(Itself))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
 	for _, obj := range []client.Object{
 		&appsv1.StatefulSet{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &corev1.Pod{},
 		&discoveryv1.EndpointSlice{}, &policyv1.PodDisruptionBudget{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
 		&coordinationv1.Lease{},
 	} {
-		b = b.Watches(obj, byLabel)
+		b = b.Watches(obj, Settled(serviceOfLabel))
 	}
 	return b.Complete(r)
 }

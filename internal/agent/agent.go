@@ -73,6 +73,7 @@ type Agent struct {
 	attempts int64
 	clock    clock
 	leaving  bool
+	waking   bool
 	ended    bool
 	leftAt   failover.Instant
 	status   statusBox
@@ -195,6 +196,15 @@ func (a *Agent) step() time.Duration {
 	a.endIfDone()
 	a.publish()
 	return recheck
+}
+
+// wakeIn makes the loop decide again after a pause that Decide does not know of.
+func (a *Agent) wakeIn(d time.Duration) {
+	if a.waking {
+		return
+	}
+	a.waking = true
+	time.AfterFunc(d, func() { a.post(func() { a.waking = false }) })
 }
 
 // say logs the sentences of a decision once.

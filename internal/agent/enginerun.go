@@ -20,6 +20,9 @@ const (
 	// restartFirst and restartMost bound the pause before an engine is started again; it doubles with each quick end.
 	restartFirst = 50 * time.Millisecond
 	restartMost  = 10 * time.Second
+	// afterFence is how long an engine that was fenced as primary stays down while somebody else takes over: starting it
+	// would compete with that for the machine, and there is nobody to follow yet.
+	afterFence = 250 * time.Millisecond
 	// steadyAfter is how long an engine must have run for its next end not to count as quick.
 	steadyAfter = 30 * time.Second
 	// saveEvery is how often a persistent engine's offset is noted beside its data.
@@ -55,7 +58,11 @@ func (a *Agent) dataPath() string { return filepath.Join(a.DataDir, ".understudy
 
 // startEngine starts the guard, if none runs, and then the engine, which nobody outside the pod can reach yet.
 func (a *Agent) startEngine(now failover.Instant) {
-	if a.fencing || a.doing[failover.StartEngine] || now < a.proc.notBefore {
+	if a.fencing || a.doing[failover.StartEngine] {
+		return
+	}
+	if wait := a.proc.notBefore.Sub(now); wait > 0 {
+		a.wakeIn(wait)
 		return
 	}
 	a.doing[failover.StartEngine] = true
@@ -176,6 +183,9 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 		a.data = dataRecord{}
 	}
 	a.backOff(now)
+	if serving && len(a.out) > 0 {
+		a.proc.notBefore = max(a.proc.notBefore, now.Add(afterFence))
+	}
 	release := a.obs.OnFenced(now)
 	if serving {
 		a.Log.Info("Fenced", "why", why, "took", now.Sub(started))

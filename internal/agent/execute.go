@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/wire"
@@ -138,21 +139,24 @@ func (a *Agent) detach(then func(cut bool)) {
 		return
 	}
 	var err error
+	var report engine.Report
+	at := guard.Now()
 	work := func() {
 		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
 		defer cancel()
-		err = a.Engine.Detach(ctx)
+		at = guard.Now()
+		report, err = a.Engine.Detach(ctx)
 	}
 	a.orders.decide(func() (func(), func()) {
 		// This run may have won the epoch since the order was given: then its own engine must not be cut off.
 		if a.obs.Tenure != nil {
 			return nil, func() { then(false) }
 		}
-		return work, func() { a.onDetached(err, then) }
+		return work, func() { a.onDetached(at, report, err, then) }
 	})
 }
 
-func (a *Agent) onDetached(err error, then func(cut bool)) {
+func (a *Agent) onDetached(at failover.Instant, report engine.Report, err error, then func(cut bool)) {
 	if err != nil {
 		a.Log.Error(err, "The link to the primary could not be cut")
 		then(false)
@@ -160,8 +164,9 @@ func (a *Agent) onDetached(err error, then func(cut bool)) {
 	}
 	e := &a.obs.Engine
 	e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
-	a.proc.upstream, a.proc.toldAt = "", guard.Now()
-	go a.probeOnce(a.ctx, func() { then(true) }) // the position as it is after the cut
+	a.proc.upstream, a.proc.toldAt = "", at
+	a.onProbe(at, report, nil) // the position as it is after the cut
+	then(true)
 }
 
 // sendHeartbeats sends one to every member that we have a connection to, and arms the guard anew.
@@ -237,7 +242,8 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 	if a.doing[failover.Begin] {
 		return false
 	}
-	if a.proc.probedAt < action.Detected && now.Sub(action.Detected) < 20*time.Millisecond {
+	asked := a.obs.Release != nil && a.obs.Release.Target == a.Self.Member // then the position was confirmed already
+	if !asked && a.proc.probedAt < action.Detected && now.Sub(action.Detected) < 20*time.Millisecond {
 		a.doing[failover.Begin] = true
 		go a.probeOnce(a.ctx, func() { delete(a.doing, failover.Begin) })
 		return false
@@ -245,6 +251,9 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 	a.attempts++
 	a.obs.Begin(now, a.attempts, action.Detected)
 	a.startRecord(now, action.Detected)
+	if asked {
+		return true
+	}
 	for _, l := range a.out {
 		r := a.obs.Request(now, l.run)
 		l.send(wire.Frame{PreVote: &r})

@@ -107,12 +107,9 @@ func (a *Agent) runHandover(h *handover) {
 // drainTo holds writes back and returns when the target has the final position.
 func (a *Agent) drainTo(ctx context.Context, h *handover, ask func(failover.Position), reports <-chan failover.Position) (failover.Position, error) {
 	final := failover.Position{DataEpoch: h.epoch}
-	if err := a.Engine.Pause(ctx, handoverLimit+time.Second); err != nil {
-		return final, fmt.Errorf("holding back writes: %w", err)
-	}
-	r, err := a.Engine.Probe(ctx)
+	r, err := a.Engine.Pause(ctx, handoverLimit+time.Second)
 	if err != nil {
-		return final, fmt.Errorf("reading the final position: %w", err)
+		return final, fmt.Errorf("holding back writes: %w", err)
 	}
 	final.Offset = r.Offset
 	a.post(func() { ask(final) })

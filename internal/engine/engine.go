@@ -39,13 +39,14 @@ type Engine interface {
 	Probe(ctx context.Context) (Report, error)
 	// Follow makes it copy and follow the engine at address (host:port), and reachable for readers.
 	Follow(ctx context.Context, address string) error
-	// Detach makes it follow nobody without accepting writes, and returns only when it has verified that.
-	Detach(ctx context.Context) error
+	// Detach makes it follow nobody without accepting writes, and returns only when it has verified that, with the report
+	// of the moment after.
+	Detach(ctx context.Context) (Report, error)
 	// Promote makes it accept writes and reachable for clients.
 	Promote(ctx context.Context, minReplicas int) error
 	// Configure changes what a policy may change while it serves.
 	Configure(ctx context.Context, minReplicas int) error
-	// Pause holds back writes for at most d; Resume lets them go on.
-	Pause(ctx context.Context, d time.Duration) error
+	// Pause holds back writes for at most d and reports the position they stopped at; Resume lets them go on.
+	Pause(ctx context.Context, d time.Duration) (Report, error)
 	Resume(ctx context.Context) error
 }

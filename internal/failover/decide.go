@@ -266,11 +266,12 @@ func reasonToStand(now Instant, o *Observation, d *Decision) (Instant, bool) {
 		d.lookAgainIn(wait)
 		return 0, false
 	}
-	if in := o.SuspectIn(now); in > 0 {
+	in := o.SuspectIn(now)
+	if in > 0 {
 		d.lookAgainIn(in)
 		return 0, false
 	}
-	return now, true
+	return now.Add(in), true // when the suspicion began
 }
 
 // proofSince is when the first evidence about a run that counts was learned.
@@ -328,6 +329,10 @@ func decideAttempt(now Instant, o *Observation, a *Attempt, d *Decision) {
 }
 
 func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
+	if a.Asked { // the holder itself asked for this, and the others know
+		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
+		return
+	}
 	for m, r := range a.PreVotes {
 		if r.Better {
 			d.note("leaves it to %s, the better candidate", m)

@@ -244,3 +244,15 @@ func TestLaterBoot(t *testing.T) {
 		}
 	}
 }
+
+func TestSuspicionHasABeginning(t *testing.T) {
+	th := curtain(t, 3)
+	th.isolate("m-0")
+	th.run(time.Second)
+	o := th.members["m-1"].obs
+	o.Attempt = nil
+	at, ok := reasonToStand(th.now, o, &Decision{})
+	if again, _ := reasonToStand(th.now.Add(5*time.Millisecond), o, &Decision{}); !ok || at != again || at >= th.now {
+		t.Errorf("suspected since %d, asked later since %d (now %d); want one instant in the past", at, again, th.now)
+	}
+}

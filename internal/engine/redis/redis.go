@@ -30,8 +30,14 @@ type Redis struct {
 	password string
 
 	mu   sync.Mutex
-	conn redis.Conn // for probes; orders open their own, so that neither waits for the other
+	conn redis.Conn // for probes
+
+	ordering sync.Mutex
+	orders   redis.Conn // for orders, so that neither waits for the other
 }
+
+// probeCommand asks for all that a Report tells.
+var probeCommand = []any{"INFO", "replication", "keyspace", "persistence"}
 
 // New makes the adapter. The password is never written to disk, to an argument or to a log.
 func New(config agentconfig.Redis, dir, password string) *Redis {
@@ -126,20 +132,45 @@ func (r *Redis) dial(ctx context.Context) (redis.Conn, error) {
 	return c, nil
 }
 
-// orders opens a connection for one step and closes it afterwards.
-func (r *Redis) orders(ctx context.Context, f func(do func(cmd string, args ...any) (any, error)) error) error {
-	c, err := r.dial(ctx)
-	if err != nil {
-		return err
+// order sends commands in one go and returns their replies; the first error is the order's. It keeps its connection.
+func (r *Redis) order(ctx context.Context, commands ...[]any) ([]any, error) {
+	r.ordering.Lock()
+	defer r.ordering.Unlock()
+	replies, err := r.tryOrder(ctx, commands)
+	if err != nil && r.orders != nil && r.orders.Err() != nil { // the connection is broken, not the order
+		_ = r.orders.Close()
+		r.orders = nil
+		replies, err = r.tryOrder(ctx, commands)
 	}
-	defer func() { _ = c.Close() }()
-	return f(func(cmd string, args ...any) (any, error) {
-		reply, err := redis.DoContext(c, ctx, cmd, args...)
+	return replies, err
+}
+
+func (r *Redis) tryOrder(ctx context.Context, commands [][]any) ([]any, error) {
+	if r.orders == nil {
+		c, err := r.dial(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("engine command %s: %w", cmd, err)
+			return nil, err
 		}
-		return reply, nil
-	})
+		r.orders = c
+	}
+	for _, c := range commands {
+		if err := r.orders.Send(c[0].(string), c[1:]...); err != nil {
+			return nil, fmt.Errorf("engine command %s: %w", c[0], err)
+		}
+	}
+	if err := r.orders.Flush(); err != nil {
+		return nil, fmt.Errorf("engine command %s: %w", commands[0][0], err)
+	}
+	replies := make([]any, len(commands))
+	var first error
+	for i, c := range commands {
+		reply, err := redis.ReceiveContext(r.orders, ctx)
+		if err != nil && first == nil {
+			first = fmt.Errorf("engine command %s: %w", c[0], err)
+		}
+		replies[i] = reply
+	}
+	return replies, first
 }
 
 // Probe asks for role, position and link. It keeps its connection.
@@ -153,7 +184,7 @@ func (r *Redis) Probe(ctx context.Context) (engine.Report, error) {
 		}
 		r.conn = c
 	}
-	raw, err := redis.String(redis.DoContext(r.conn, ctx, "INFO", "replication", "keyspace", "persistence"))
+	raw, err := redis.String(redis.DoContext(r.conn, ctx, "INFO", probeCommand[1:]...))
 	if err != nil {
 		_ = r.conn.Close()
 		r.conn = nil
@@ -189,73 +220,63 @@ func parse(raw string) engine.Report {
 	return rep
 }
 
+// everywhere makes the server reachable from outside the pod.
+var everywhere = []any{"CONFIG", "SET", "bind", "* -::*"}
+
 // Follow points the server at its new primary. A partial resynchronisation follows when the history allows it.
 func (r *Redis) Follow(ctx context.Context, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("following %q: %w", address, err)
 	}
-	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
-		if _, err := do("REPLICAOF", host, port); err != nil {
-			return err
-		}
-		_, err := do("CONFIG", "SET", "bind", "* -::*")
-		return err
-	})
+	_, err = r.order(ctx, []any{"REPLICAOF", host, port}, everywhere)
+	return err
 }
 
 // Detach cuts the link and verifies that it is cut.
-func (r *Redis) Detach(ctx context.Context) error {
+func (r *Redis) Detach(ctx context.Context) (engine.Report, error) {
 	host, port, _ := net.SplitHostPort(nowhere)
-	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
-		if _, err := do("REPLICAOF", host, port); err != nil {
-			return err
-		}
-		raw, err := redis.String(do("INFO", "replication"))
-		if err != nil {
-			return err
-		}
-		if rep := parse(raw); rep.Primary || rep.LinkUp || rep.Upstream != nowhere {
-			return fmt.Errorf("cutting the replication link: the engine still reports upstream %s, link up %t", rep.Upstream, rep.LinkUp)
-		}
-		return nil
-	})
+	replies, err := r.order(ctx, []any{"REPLICAOF", host, port}, probeCommand)
+	if err != nil {
+		return engine.Report{}, err
+	}
+	raw, err := redis.String(replies[1], nil)
+	if err != nil {
+		return engine.Report{}, fmt.Errorf("reading the engine's state after the cut: %w", err)
+	}
+	rep := parse(raw)
+	if rep.Primary || rep.LinkUp || rep.Upstream != nowhere {
+		return rep, fmt.Errorf("cutting the replication link: the engine still reports upstream %s, link up %t", rep.Upstream, rep.LinkUp)
+	}
+	return rep, nil
 }
 
-// Promote makes the server accept writes.
+// Promote makes the server accept writes. The order matters: the limit first, the door last.
 func (r *Redis) Promote(ctx context.Context, minReplicas int) error {
-	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
-		if _, err := do("CONFIG", "SET", "min-replicas-to-write", minReplicas); err != nil {
-			return err
-		}
-		if _, err := do("REPLICAOF", "NO", "ONE"); err != nil {
-			return err
-		}
-		_, err := do("CONFIG", "SET", "bind", "* -::*")
-		return err
-	})
+	_, err := r.order(ctx, minReplicasCommand(minReplicas), []any{"REPLICAOF", "NO", "ONE"}, everywhere)
+	return err
 }
+
+func minReplicasCommand(n int) []any { return []any{"CONFIG", "SET", "min-replicas-to-write", n} }
 
 // Configure changes what a policy may change.
 func (r *Redis) Configure(ctx context.Context, minReplicas int) error {
-	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
-		_, err := do("CONFIG", "SET", "min-replicas-to-write", minReplicas)
-		return err
-	})
+	_, err := r.order(ctx, minReplicasCommand(minReplicas))
+	return err
 }
 
 // Pause holds back writes; clients wait.
-func (r *Redis) Pause(ctx context.Context, d time.Duration) error {
-	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
-		_, err := do("CLIENT", "PAUSE", d.Milliseconds(), "WRITE")
-		return err
-	})
+func (r *Redis) Pause(ctx context.Context, d time.Duration) (engine.Report, error) {
+	replies, err := r.order(ctx, []any{"CLIENT", "PAUSE", d.Milliseconds(), "WRITE"}, probeCommand)
+	if err != nil {
+		return engine.Report{}, err
+	}
+	raw, err := redis.String(replies[1], nil)
+	return parse(raw), err
 }
 
 // Resume lets writes go on.
 func (r *Redis) Resume(ctx context.Context) error {
-	return r.orders(ctx, func(do func(string, ...any) (any, error)) error {
-		_, err := do("CLIENT", "UNPAUSE")
-		return err
-	})
+	_, err := r.order(ctx, []any{"CLIENT", "UNPAUSE"})
+	return err
 }
