@@ -68,6 +68,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !svc.DeletionTimestamp.IsZero() {
+		if wait, err := r.endMembers(ctx, svc); wait > 0 || err != nil {
+			return ctrl.Result{RequeueAfter: wait}, err
+		}
 		return again(r.finalize(ctx, svc))
 	}
 	if err := r.protect(ctx, svc); err != nil {

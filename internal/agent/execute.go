@@ -48,6 +48,10 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		l.Terms = *action.Terms
 		a.swap(action.Kind, l)
 	case failover.HandOver:
+		if wait := leaveSettle - now.Sub(a.leftAt); wait > 0 {
+			a.wakeIn(wait)
+			return false
+		}
 		a.beginHandover("", nil)
 	}
 	return false
