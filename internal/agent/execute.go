@@ -255,6 +255,7 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 	a.attempts++
 	a.obs.Begin(now, a.attempts, action.Detected)
 	a.startRecord(now, action.Detected)
+	a.prefetchSlices()
 	if asked {
 		return true
 	}
@@ -285,7 +286,6 @@ func (a *Agent) grant(now failover.Instant, action failover.Action) {
 	l := a.obs.Lease
 	l.Version, l.Epoch, l.Holder = at.Version, at.Epoch, a.Self
 	a.swap(failover.Grant, l)
-	a.prefetchSlices()
 }
 
 // swap writes the Lease by compare-and-swap. A lost answer is read back, never assumed.

@@ -41,7 +41,8 @@ func (a *Agent) families() map[string]string {
 	return out
 }
 
-// prefetchSlices reads the slices while the Lease is written, so that routing needs one call and not two.
+// prefetchSlices reads the slices while votes are collected, so that routing needs one call and not two. What is read here may be
+// outdated by then; the write is refused in that case and the slice read again.
 func (a *Agent) prefetchSlices() {
 	a.prefetched.clear()
 	for family := range a.families() {
