@@ -61,7 +61,7 @@ func Terms(spec v1alpha1.FailoverPolicySpec, members []failover.MemberEntry, sta
 		HeartbeatMillis:     int64(d.HeartbeatIntervalMilliseconds),
 		SuspectMillis:       int64(d.SuspectAfterMilliseconds),
 		EngineTimeoutMillis: int64(d.EngineTimeoutMilliseconds),
-		Partition:           failover.PartitionChoice(spec.PartitionChoice),
+		Partition:           failover.PreferConsistency, // see Unsupported
 		Mode:                failover.Mode(spec.Mode),
 		MaxLagBytes:         ptr.Deref(spec.Candidates.MaxLagBytes, 0),
 		Excluded:            slices.Clone(spec.Candidates.Excluded),
@@ -72,10 +72,6 @@ func Terms(spec v1alpha1.FailoverPolicySpec, members []failover.MemberEntry, sta
 		terms.Mode = failover.ModePaused
 	}
 	for _, e := range spec.AcceptedEvidence {
-		// An isolated primary that goes on makes silence worthless as evidence.
-		if spec.PartitionChoice == v1alpha1.PreferAvailability && e == v1alpha1.EvidenceLeaseExpired {
-			continue
-		}
 		terms.Accepted = append(terms.Accepted, failover.EvidenceKind(e))
 	}
 	slices.Sort(terms.Accepted)
@@ -105,6 +101,9 @@ func ByHolder(have, want failover.Terms) bool {
 // Unsupported names the fields of a policy that ask for what this version cannot do yet.
 func Unsupported(spec v1alpha1.FailoverPolicySpec, replicas int32) []string {
 	var out []string
+	if spec.PartitionChoice == v1alpha1.PreferAvailability {
+		out = append(out, "spec.partitionChoice PreferAvailability: it is treated as PreferConsistency; set it to PreferConsistency")
+	}
 	if spec.PartitionException == v1alpha1.ExceptionAcceptTwoWriters {
 		out = append(out, "spec.partitionException AcceptTwoWriters: it is treated as Never; set it to Never")
 	}

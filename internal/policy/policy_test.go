@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"k8s.io/utils/ptr"
@@ -88,8 +89,11 @@ func TestTerms(t *testing.T) {
 		t.Errorf("a paused service has mode %s", paused.Mode)
 	}
 	spec.PartitionChoice = v1alpha1.PreferAvailability
-	if terms := Terms(spec, nil, v1alpha1.StateActive); terms.Accepts(failover.LeaseExpired) || !terms.Accepts(failover.Released) {
-		t.Errorf("an isolated primary that goes on is replaced after mere silence: %v", terms.Accepted)
+	if terms := Terms(spec, nil, v1alpha1.StateActive); terms.Partition != failover.PreferConsistency || !terms.Accepts(failover.LeaseExpired) {
+		t.Errorf("a choice that cannot be carried out came into force by halves: %s, %v", terms.Partition, terms.Accepted)
+	}
+	if have := Unsupported(spec, 3); len(have) != 1 || !strings.Contains(have[0], "spec.partitionChoice") {
+		t.Errorf("Unsupported = %v, want one sentence that names spec.partitionChoice", have)
 	}
 }
 
@@ -111,7 +115,7 @@ func TestWhoPutsIntoForce(t *testing.T) {
 		"lag":       {func(s *v1alpha1.FailoverPolicySpec) { s.Candidates.MaxLagBytes = ptr.To[int64](1) }, false, true},
 		"excluded":  {func(s *v1alpha1.FailoverPolicySpec) { s.Candidates.Excluded = []string{"cache-1"} }, false, true},
 		"writing":   {func(s *v1alpha1.FailoverPolicySpec) { s.MinReplicasToWrite = ptr.To[int32](1) }, false, true},
-		"partition": {func(s *v1alpha1.FailoverPolicySpec) { s.PartitionChoice = v1alpha1.PreferAvailability }, true, true},
+		"partition": {func(s *v1alpha1.FailoverPolicySpec) { s.PartitionChoice = v1alpha1.PreferAvailability }, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := Defaults()
