@@ -246,8 +246,8 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 	if a.doing[failover.Begin] {
 		return false
 	}
-	asked := a.obs.Release != nil && a.obs.Release.Target == a.Self.Member // then the position was confirmed already
-	if !asked && a.proc.probedAt < action.Detected && now.Sub(action.Detected) < 20*time.Millisecond {
+	released := a.obs.HolderReleased(now) // then promises are asked for at once, and each comes with a fresh position
+	if !released && a.proc.probedAt < action.Detected && now.Sub(action.Detected) < 20*time.Millisecond {
 		a.doing[failover.Begin] = true
 		go a.probeOnce(a.ctx, func() { delete(a.doing, failover.Begin) })
 		return false
@@ -256,7 +256,7 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 	a.obs.Begin(now, a.attempts, action.Detected)
 	a.startRecord(now, action.Detected)
 	a.prefetchSlices()
-	if asked {
+	if released {
 		return true
 	}
 	for _, l := range a.out {

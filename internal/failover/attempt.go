@@ -18,6 +18,8 @@ const (
 	preVoteTimeout = 250 * time.Millisecond
 	// promiseTimeout bounds fsync, cut and verification on every member.
 	promiseTimeout = time.Second
+	// stragglerWait is how long a majority waits for the other connected members, so that the best of all is chosen.
+	stragglerWait = 10 * time.Millisecond
 	// retryFirst and retryMost bound the pause between attempts; it doubles with each failure.
 	retryFirst = 5 * time.Millisecond
 	retryMost  = 500 * time.Millisecond
@@ -39,6 +41,8 @@ type Attempt struct {
 	Evidence EvidenceKind
 	Promised Instant // when promises and evidence were complete
 	Asked    bool    // a handover
+	// Released: the holder itself gave its right up, so there is nobody to disturb and no need to ask first.
+	Released bool
 }
 
 // Arrived is a promise with the instant of its arrival; what it says of remaining times counts from then.
@@ -51,8 +55,14 @@ type Arrived struct {
 func (o *Observation) Begin(now Instant, id int64, detected Instant) *Attempt {
 	o.Attempt = &Attempt{ID: id, Epoch: o.Lease.Epoch + 1, Version: o.Lease.Version, Holder: o.Lease.Holder,
 		Phase: PhasePreVote, Detected: detected, Began: now, PreVotes: map[string]PreVoteReply{}, Promises: map[string]Arrived{},
-		Asked: o.Release != nil && o.Release.Target == o.Self.Member}
+		Asked: o.Release != nil && o.Release.Target == o.Self.Member, Released: o.HolderReleased(now)}
 	return o.Attempt
+}
+
+// HolderReleased reports whether the holder gave its epoch up by its own word, and that counts.
+func (o *Observation) HolderReleased(now Instant) bool {
+	kind, ok := o.noWait(now, o.Lease.Holder, o.Lease.Epoch)
+	return ok && kind == Released
 }
 
 // NextPhase moves the attempt on.

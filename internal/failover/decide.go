@@ -329,7 +329,7 @@ func decideAttempt(now Instant, o *Observation, a *Attempt, d *Decision) {
 }
 
 func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
-	if a.Asked { // the holder itself asked for this, and the others know
+	if a.Released {
 		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
 		return
 	}
@@ -390,6 +390,10 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "a majority did not promise in time"})
 		return
 	}
+	if left := stragglerWait - since(now, a.Began); left > 0 && o.promiseMissing(a) {
+		d.lookAgainIn(left)
+		return
+	}
 	kind, wait, ok := o.Sufficient(now, a)
 	if !ok && wait > 0 {
 		d.note("waits %s until the old primary's right is over", wait.Round(time.Millisecond))
@@ -407,4 +411,14 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 		return
 	}
 	d.do(Action{Kind: Grant, Epoch: a.Epoch, Note: string(kind)})
+}
+
+// promiseMissing reports that a member we are connected to has not answered yet.
+func (o *Observation) promiseMissing(a *Attempt) bool {
+	for _, m := range o.Lease.Terms.Names() {
+		if _, answered := a.Promises[m]; !answered && m != o.Self.Member && o.Links[m].Open > 0 {
+			return true
+		}
+	}
+	return false
 }
