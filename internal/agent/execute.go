@@ -156,6 +156,9 @@ func (a *Agent) detach(then func(cut bool)) {
 		if a.obs.Tenure != nil {
 			return nil, func() { then(false) }
 		}
+		if a.proc.upstream == "" && a.obs.Engine.Following.IsZero() {
+			return nil, func() { then(true) } // another candidate's request cut it already
+		}
 		return work, func() { a.onDetached(at, report, err, then) }
 	})
 }

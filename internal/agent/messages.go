@@ -191,6 +191,9 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 	a.persist(func() *failover.Durable {
 		var d *failover.Durable
 		d, refused = a.obs.OnPromiseRequest(guard.Now(), r)
+		if d != nil && d.Promise == a.obs.Durable.Promise && len(d.Given) == len(a.obs.Durable.Given) {
+			return nil // another candidate's request made it durable already
+		}
 		return d
 	}, func(err error) {
 		switch {
