@@ -181,7 +181,10 @@ func (a *Agent) step() time.Duration {
 	recheck := time.Second
 	for range 16 {
 		now := guard.Now()
-		a.obs.ClockJumped = a.obs.ClockJumped || a.clock.jumped(now, a.obs.Lease.Terms)
+		if a.clock.jumped(a.obs.Lease.Terms) && a.obs.Tenure != nil {
+			a.obs.ClockJumped = true
+		}
+		a.judgeEngine(now)
 		d := failover.Decide(now, a.obs, a.policy)
 		changed := false
 		for _, action := range d.Actions {

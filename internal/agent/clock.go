@@ -10,16 +10,39 @@ import (
 // clock compares the wall clock with CLOCK_BOOTTIME: a jump between them may be a pause that was hidden from one of
 // them, and then nobody knows whether the lease still holds (rule Clock).
 type clock struct {
-	offset time.Duration // wall − boottime
+	offset time.Duration                // wall − boottime
+	read   func() (time.Duration, bool) // false: the two could not be read close enough together
 }
 
-func wallOffset() time.Duration { return time.Duration(time.Now().UnixNano() - int64(guard.Now())) }
+const (
+	// readTogether is how far apart the two clocks may be read; a process that is stopped between them reads nonsense.
+	readTogether = 10 * time.Millisecond
+	readTries    = 5
+)
 
-func newClock() clock { return clock{offset: wallOffset()} }
+func wallOffset() (time.Duration, bool) {
+	for range readTries {
+		before := guard.Now()
+		wall := time.Now().UnixNano()
+		if guard.Now().Sub(before) < readTogether {
+			return time.Duration(wall - int64(before)), true
+		}
+	}
+	return 0, false
+}
+
+func newClock() clock {
+	c := clock{read: wallOffset}
+	c.offset, _ = c.read()
+	return c
+}
 
 // jumped reports a jump beyond the margin and takes the new offset as the one to compare with.
-func (c *clock) jumped(_ failover.Instant, terms failover.Terms) bool {
-	offset := wallOffset()
+func (c *clock) jumped(terms failover.Terms) bool {
+	offset, ok := c.read()
+	if !ok {
+		return false
+	}
 	jump := (offset - c.offset).Abs()
 	c.offset = offset
 	return terms.LeaseMillis > 0 && jump > failover.Margin(terms.LeaseDuration())

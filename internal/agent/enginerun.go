@@ -41,6 +41,8 @@ type engineRun struct {
 	answered  failover.Instant
 	probedAt  failover.Instant
 	savedAt   failover.Instant
+	unsure    bool // an order failed: nobody knows what it follows
+	exposed   bool // it was told to follow somebody, so others can reach it
 	lastError string
 }
 
@@ -75,7 +77,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 		if a.fences.Load() != fences {
 			return
 		}
-		if a.guard.PID == 0 {
+		if a.guard.PID() == 0 {
 			if err = a.guard.Start(a.Binary); err != nil {
 				return
 			}
@@ -105,7 +107,7 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 		return // fenced meanwhile
 	}
 	a.proc.pid, a.proc.started, a.proc.answered = pid, now, now
-	a.proc.upstream, a.proc.toldAt = "", 0
+	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = "", 0, false, false
 	position := failover.Position{}
 	id := uuid.NewString()
 	if a.Engine.Persistent() {
@@ -129,8 +131,8 @@ func (a *Agent) onExit(e supervisor.Exit) {
 	switch {
 	case a.fencing:
 		return // all of them end now
-	case e.PID == a.guard.PID:
-		a.guard.PID = 0
+	case e.PID == a.guard.PID():
+		a.guard.Ended()
 		a.fence(fmt.Sprintf("its guard ended (%s)", e))
 	case e.PID == a.proc.pid:
 		why := fmt.Sprintf("its engine ended (%s)", e)
@@ -173,7 +175,7 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 		a.fence(why)
 		return
 	}
-	a.guard.PID = 0 // it was killed with the rest; the next engine gets a new one first
+	a.guard.Ended() // it was killed with the rest; the next engine gets a new one first
 	a.guard.Disarm()
 	a.orders.reset()
 	for _, kind := range []failover.ActionKind{failover.StartEngine, failover.Follow, failover.Open, failover.HandOver} {
@@ -234,20 +236,24 @@ func (a *Agent) probeInterval() time.Duration {
 
 // probeOnce asks the engine once; then runs on the loop afterwards, whatever came out.
 func (a *Agent) probeOnce(ctx context.Context, then func()) {
-	gen := make(chan int, 1)
+	type question struct {
+		gen     int
+		timeout time.Duration
+	}
+	asked := make(chan question, 1)
 	at := guard.Now()
-	a.post(func() { gen <- a.proc.gen })
-	var g int
+	a.post(func() { asked <- question{a.proc.gen, min(orderTimeout, a.engineTimeout())} })
+	var q question
 	select {
-	case g = <-gen:
+	case q = <-asked:
 	case <-ctx.Done():
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()
 	report, err := a.Engine.Probe(ctx)
 	a.post(func() {
-		if g == a.proc.gen {
+		if q.gen == a.proc.gen {
 			a.onProbe(at, report, err)
 		}
 		if then != nil {
@@ -256,18 +262,28 @@ func (a *Agent) probeOnce(ctx context.Context, then func()) {
 	})
 }
 
+func (a *Agent) engineTimeout() time.Duration {
+	if d := a.obs.Lease.Terms.EngineTimeout(); d > 0 {
+		return d
+	}
+	return time.Second
+}
+
+// judgeEngine ends the engine's good health when it left its probes unanswered for too long.
+func (a *Agent) judgeEngine(now failover.Instant) {
+	if a.proc.pid != 0 && now.Sub(a.proc.answered) >= a.engineTimeout() {
+		a.obs.Engine.Healthy = false
+	}
+}
+
 func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 	e, now := &a.obs.Engine, guard.Now()
 	if a.proc.pid == 0 {
 		return
 	}
-	timeout := a.obs.Lease.Terms.EngineTimeout()
-	if timeout == 0 {
-		timeout = time.Second
-	}
 	if err != nil {
-		e.Healthy = e.Healthy && now.Sub(a.proc.answered) < timeout
 		e.Message = err.Error()
+		a.judgeEngine(now)
 		return
 	}
 	a.proc.answered, a.proc.probedAt = now, at
@@ -283,6 +299,14 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 	if e.Writable && !r.Primary {
 		a.fence("its engine was made a replica behind the agent's back") // by a client with REPLICAOF, say
 		return
+	}
+	if r.Primary && !e.Writable && a.proc.exposed && !a.doing[failover.Open] {
+		a.fence("its engine was made a primary behind the agent's back")
+		return
+	}
+	if up := a.proc.upstream; !r.Primary && up != "" && r.Upstream != up && !a.doing[failover.Follow] {
+		a.Log.Info("The engine follows somebody else than it was told", "told", up, "follows", r.Upstream)
+		a.forgetUpstream()
 	}
 	a.takePosition(now, r)
 }

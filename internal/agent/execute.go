@@ -25,7 +25,7 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		a.remember(action)
 	case failover.SendHeartbeats:
 		a.sendHeartbeats(now)
-		return true
+		return !a.fencing
 	case failover.Open:
 		a.open(now, action)
 	case failover.Begin:
@@ -64,7 +64,10 @@ func (a *Agent) remember(action failover.Action) {
 	}
 	a.doing[failover.Remember] = true
 	d := *action.Durable
-	a.persist(func() *failover.Durable { return &d }, func(error) { delete(a.doing, failover.Remember) })
+	a.persist(func() *failover.Durable {
+		d.Given = a.obs.MergeGiven(d.Given) // what was noted since the decision stays
+		return &d
+	}, func(error) { delete(a.doing, failover.Remember) })
 }
 
 // persist puts on disk what compute asks for when the disk's turn comes; nil: nothing.
@@ -119,6 +122,7 @@ func (a *Agent) onFollowing(action failover.Action, err error) {
 	delete(a.doing, failover.Follow)
 	if err != nil {
 		a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member)
+		a.forgetUpstream()
 		return
 	}
 	if a.obs.Durable.Promise > action.Epoch {
@@ -127,7 +131,7 @@ func (a *Agent) onFollowing(action failover.Action, err error) {
 	}
 	e := &a.obs.Engine
 	e.Following, e.FollowingEpoch, e.LinkUp = action.Run, action.Epoch, false
-	a.proc.upstream, a.proc.toldAt = action.Address, guard.Now()
+	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = action.Address, guard.Now(), false, true
 	a.Log.Info("Follows", "primary", action.Run.Member, "epoch", action.Epoch, "address", action.Address)
 	go a.probeOnce(a.ctx, nil)
 }
@@ -138,6 +142,9 @@ func (a *Agent) detach(then func(cut bool)) {
 		if a.obs.Engine.State == failover.EngineStarting && a.proc.upstream == "" {
 			then(true) // it was never told to follow anybody
 			return
+		}
+		if a.obs.Engine.State == failover.EngineStarting && a.obs.Tenure == nil {
+			a.fence("an engine that loads its copy cannot be cut from its primary") // it is no candidate as it is
 		}
 		then(a.obs.Engine.State == failover.EngineStopped && !a.fencing)
 		return
@@ -156,28 +163,39 @@ func (a *Agent) detach(then func(cut bool)) {
 		if a.obs.Tenure != nil {
 			return nil, func() { then(false) }
 		}
-		if a.proc.upstream == "" && a.obs.Engine.Following.IsZero() {
+		if a.proc.upstream == "" && !a.proc.unsure {
 			return nil, func() { then(true) } // another candidate's request cut it already
 		}
 		return work, func() { a.onDetached(at, report, err, then) }
 	})
 }
 
+// forgetUpstream says that nobody knows what the engine follows: the next heartbeat makes it follow anew.
+func (a *Agent) forgetUpstream() {
+	e := &a.obs.Engine
+	e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
+	a.proc.upstream, a.proc.unsure = "", true
+}
+
 func (a *Agent) onDetached(at failover.Instant, report engine.Report, err error, then func(cut bool)) {
 	if err != nil {
 		a.Log.Error(err, "The link to the primary could not be cut")
+		a.forgetUpstream() // the order may be carried out later still, so nobody may assume what it follows
 		then(false)
 		return
 	}
 	e := &a.obs.Engine
 	e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
-	a.proc.upstream, a.proc.toldAt = "", at
+	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = "", at, false, true
 	a.onProbe(at, report, nil) // the position as it is after the cut
 	then(true)
 }
 
 // sendHeartbeats sends one to every member that we have a connection to, and arms the guard anew.
 func (a *Agent) sendHeartbeats(now failover.Instant) {
+	if a.fencing {
+		return // a primary that is being killed is not heard of any more
+	}
 	for _, l := range a.out {
 		hb := a.obs.Heartbeat(now, l.run, a.upstreamAddress())
 		l.send(wire.Frame{Heartbeat: &hb})
@@ -203,7 +221,7 @@ func (a *Agent) arm() {
 
 // open promotes the engine under the guard, routes clients to it and tells the replicas.
 func (a *Agent) open(now failover.Instant, action failover.Action) {
-	if a.doing[failover.Open] || a.fencing || a.guard.PID == 0 {
+	if a.doing[failover.Open] || a.fencing || a.guard.PID() == 0 {
 		return
 	}
 	a.doing[failover.Open] = true
@@ -281,6 +299,10 @@ func (a *Agent) askPromises(now failover.Instant) {
 
 // grant swaps the Lease under the very version that promises and evidence were collected under (rule SameVersion).
 func (a *Agent) grant(now failover.Instant, action failover.Action) {
+	if a.doing[failover.Grant] {
+		a.wakeIn(10 * time.Millisecond) // the last swap's pause is not over; the attempt stays where it is
+		return
+	}
 	at := a.obs.Attempt
 	at.Evidence, at.Promised = failover.EvidenceKind(action.Note), now
 	a.obs.NextPhase(now, failover.PhaseGranting)
@@ -330,8 +352,4 @@ func (a *Agent) onSwapped(kind failover.ActionKind, written failover.Lease, err 
 	}
 	unmark()
 	a.onLease(written, true)
-	if kind == failover.Renumber {
-		a.setDataEpoch(written.Epoch)
-		a.route(written.Epoch)
-	}
 }

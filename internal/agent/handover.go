@@ -13,6 +13,8 @@ import (
 const (
 	// handoverLimit bounds the time in which writes are held back; after it the primary goes on.
 	handoverLimit = 3 * time.Second
+	// pauseSlack is how much longer the engine itself holds them back, so that it does not let go before the fence.
+	pauseSlack = time.Second
 	// leaveSettle is how long an ending primary serves on before it hands over. The API server is busy with the deletion
 	// then (kubelet, endpoints, budgets), and the handover's two writes would queue behind that while clients wait.
 	leaveSettle = 250 * time.Millisecond
@@ -24,6 +26,7 @@ const (
 type handover struct {
 	epoch   failover.Epoch
 	target  string
+	begun   failover.Instant
 	replies []func(wire.HandoverReply)
 }
 
@@ -58,7 +61,7 @@ func (a *Agent) beginHandover(target string, reply func(wire.HandoverReply)) {
 		refuse("NoCandidate", why)
 		return
 	}
-	a.handover = &handover{epoch: t.Epoch, target: best}
+	a.handover = &handover{epoch: t.Epoch, target: best, begun: guard.Now()}
 	if reply != nil {
 		a.handover.replies = append(a.handover.replies, reply)
 	}
@@ -110,7 +113,7 @@ func (a *Agent) runHandover(h *handover) {
 // drainTo holds writes back and returns when the target has the final position.
 func (a *Agent) drainTo(ctx context.Context, h *handover, ask func(failover.Position), reports <-chan failover.Position) (failover.Position, error) {
 	final := failover.Position{DataEpoch: h.epoch}
-	r, err := a.Engine.Pause(ctx, handoverLimit+time.Second)
+	r, err := a.Engine.Pause(ctx, handoverLimit+pauseSlack)
 	if err != nil {
 		return final, fmt.Errorf("holding back writes: %w", err)
 	}
@@ -135,6 +138,9 @@ func (a *Agent) onDrained(h *handover, final failover.Position, err error) {
 	t := a.obs.Tenure
 	if err == nil && (t == nil || t.Epoch != h.epoch || a.fencing) {
 		err = fmt.Errorf("epoch %d ended during the handover", h.epoch)
+	}
+	if held := guard.Now().Sub(h.begun); err == nil && held > handoverLimit+pauseSlack/2 {
+		err = fmt.Errorf("writes may have gone on: they were held back %s ago", held)
 	}
 	if err != nil {
 		a.Log.Error(err, "The handover failed; goes on as primary", "target", h.target)

@@ -51,6 +51,10 @@ func (a *Agent) onLease(l failover.Lease, quorum bool) {
 		a.stamp(stepGranted)
 		a.route(l.Epoch) // its one write takes longer than to confirm and promote; clients arriving first get READONLY
 	}
+	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch {
+		a.setDataEpoch(l.Epoch) // it renumbered itself, however the answer came
+		a.route(l.Epoch)
+	}
 	if a.obs.Engine.Writable && l.Terms.MinReplicasToWrite != before.Terms.MinReplicasToWrite {
 		a.configure(l.Terms.MinReplicasToWrite)
 	}

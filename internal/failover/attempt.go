@@ -18,6 +18,8 @@ const (
 	preVoteTimeout = 250 * time.Millisecond
 	// promiseTimeout bounds fsync, cut and verification on every member.
 	promiseTimeout = time.Second
+	// grantTimeout is far beyond the deadlines of the calls that write the Lease and read it back.
+	grantTimeout = 5 * time.Second
 	// stragglerWait is how long a majority waits for the other connected members, so that the best of all is chosen.
 	stragglerWait = 10 * time.Millisecond
 	// retryFirst and retryMost bound the pause between attempts; it doubles with each failure.

@@ -116,13 +116,7 @@ func (o *Observation) nobodyHasData() bool {
 	if a == nil || a.Phase == PhasePreVote {
 		return true // asked for real when the promises are there
 	}
-	for _, m := range o.Lease.Terms.Names() {
-		p, ok := a.Promises[m]
-		if !ok || !p.Given || !p.Empty || p.Position.DataEpoch != 0 {
-			return false
-		}
-	}
-	return true
+	return (&Tenure{Won: a}).freshStart(o.Lease.Terms)
 }
 
 // bestOf reports whether this member is the best of those that promised, and that enough promised for it to know.

@@ -196,6 +196,12 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 		d.do(Action{Kind: StartEngine})
 		return
 	}
+	if o.Engine.State == EngineRunning && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened && !o.Tenure.freshStart(o.Lease.Terms) {
+		note := "its engine lost the data it was chosen for"
+		d.note("gives epoch %d up: %s", o.Tenure.Epoch, note)
+		d.do(Action{Kind: Fence, Epoch: o.Tenure.Epoch, Note: note})
+		return
+	}
 	ok, at := o.Tenure.ConfirmedAt(now, o.Lease.Terms)
 	if at != 0 {
 		d.lookAgainIn(at.Sub(now))
@@ -324,7 +330,13 @@ func decideAttempt(now Instant, o *Observation, a *Attempt, d *Decision) {
 		decidePreVote(now, o, a, d)
 	case PhasePromise:
 		decidePromises(now, o, a, d)
-	case PhaseGranting: // the executor reports how it went
+	case PhaseGranting: // the executor reports how it went; this is for when it cannot
+		left := grantTimeout - since(now, a.Began)
+		if left <= 0 {
+			d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "the Lease's API did not answer"})
+			return
+		}
+		d.lookAgainIn(left)
 	}
 }
 

@@ -256,3 +256,56 @@ func TestSuspicionHasABeginning(t *testing.T) {
 		t.Errorf("suspected since %d, asked later since %d (now %d); want one instant in the past", at, again, th.now)
 	}
 }
+
+// Whoever wins must still have the data it won for: an engine that crashed between the grant and the opening comes back
+// empty, and the others would erase themselves following it.
+func TestWinnerThatLostItsDataGivesUp(t *testing.T) {
+	th := curtain(t, 3)
+	th.members["m-1"].dead[Open] = true
+	th.engineDies("m-0")
+	th.until("m-1 is granted epoch 2", time.Second, func() bool { return th.lease.Epoch == 2 })
+	e := &th.members["m-1"].obs.Engine
+	e.Position, e.Data = Position{}, false
+	th.members["m-1"].dead[Open] = false
+	th.until("m-2 serves", 2*time.Second, func() bool { return th.serving("m-2", 3) })
+	if len(th.members["m-1"].wrote) != 0 {
+		t.Error("m-1 opened without the data")
+	}
+}
+
+// A jump of the clock stops the tenure it happened in and no later one.
+func TestClockJumpIsForgottenWithTheTenure(t *testing.T) {
+	th := curtain(t, 3)
+	for _, a := range th.members {
+		a.obs.ClockJumped = true
+	}
+	th.until("somebody serves epoch 2", 2*time.Second, func() bool { return th.serving("m-1", 2) || th.serving("m-2", 2) })
+	th.run(time.Second)
+	if th.lease.Epoch != 2 {
+		t.Errorf("epoch %d: the jump outlived its tenure", th.lease.Epoch)
+	}
+}
+
+// A grant whose fate nobody reports does not hold the member up for ever.
+func TestLostGrantIsGivenUp(t *testing.T) {
+	th := curtain(t, 3)
+	th.members["m-1"].dead[Grant] = true
+	th.engineDies("m-0")
+	th.until("m-1 asks for the grant", time.Second, func() bool { a := th.members["m-1"].obs.Attempt; return a != nil && a.Phase == PhasePromise })
+	th.members["m-1"].obs.NextPhase(th.now, PhaseGranting)
+	th.run(2 * grantTimeout)
+	if a := th.members["m-1"].obs.Attempt; a != nil && a.Phase == PhaseGranting {
+		t.Error("it still waits for an answer that will not come")
+	}
+}
+
+// A holder that hears of its successor answers it only after its own engine is dead.
+func TestSupersededHolderAnswersAfterItsFence(t *testing.T) {
+	th := curtain(t, 3)
+	o := th.members["m-0"].obs
+	v := o.OnHeartbeat(th.now, Heartbeat{From: th.members["m-1"].obs.Self, To: o.Self, Epoch: 2, Sent: th.now})
+	if v.Refused == "" || v.Tell {
+		t.Errorf("verdict %+v, want silence until it has released epoch 1", v)
+	}
+	th.until("m-0 stops", 50*time.Millisecond, func() bool { return o.Tenure == nil })
+}

@@ -122,7 +122,7 @@ type Observation struct {
 	Preferred bool
 	// Leaving: the agent was asked to end.
 	Leaving bool
-	// ClockJumped: the wall clock jumped against CLOCK_BOOTTIME by more than the margin (rule Clock).
+	// ClockJumped: the wall clock jumped against CLOCK_BOOTTIME by more than the margin during this tenure (rule Clock).
 	ClockJumped bool
 }
 
@@ -187,7 +187,7 @@ func (o *Observation) beginTenure(now Instant) {
 	}
 	switch {
 	case o.Tenure == nil:
-		o.Tenure = newTenure(now, l.Epoch)
+		o.Tenure, o.ClockJumped = newTenure(now, l.Epoch), false
 	case o.Tenure.Epoch < l.Epoch:
 		o.Tenure.renumber(now, l.Epoch)
 	}
@@ -235,7 +235,7 @@ func (o *Observation) OnFenced(now Instant) *Release {
 		return nil
 	}
 	r := Release{Run: o.Self, Epoch: o.Tenure.Epoch, Position: o.Engine.Position}
-	o.Ended, o.Tenure = max(o.Ended, o.Tenure.Epoch), nil
+	o.Ended, o.Tenure, o.ClockJumped = max(o.Ended, o.Tenure.Epoch), nil, false
 	o.OnRelease(now, r)
 	return &r
 }

@@ -43,6 +43,19 @@ func newTenure(now Instant, epoch Epoch) *Tenure {
 	return &Tenure{Epoch: epoch, Learned: now, Acks: map[string]Counted{}}
 }
 
+// freshStart reports that the epoch was won because every member had lost its data.
+func (t *Tenure) freshStart(terms Terms) bool {
+	if t.Won == nil {
+		return false
+	}
+	for _, m := range terms.Names() {
+		if p, ok := t.Won.Promises[m]; !ok || !p.Given || !p.Empty || p.Position.DataEpoch != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // renumber moves to a higher epoch for the same run without stopping (rule PromiseForbidsFollowing).
 func (t *Tenure) renumber(now Instant, epoch Epoch) {
 	t.Epoch, t.Learned, t.Durable, t.Beat = epoch, now, false, 0

@@ -57,8 +57,11 @@ func (o *Observation) OnHeartbeat(now Instant, hb Heartbeat) HeartbeatVerdict {
 		return HeartbeatVerdict{Refused: "the Lease names another run"}
 	case hb.Epoch == o.Heard.Epoch && o.Heard.Run != hb.From:
 		return HeartbeatVerdict{Refused: "another run claimed this epoch"}
-	case o.Tenure != nil && hb.Epoch <= o.Tenure.Epoch:
-		return HeartbeatVerdict{Refused: "this member holds the Lease itself"}
+	case o.Tenure != nil:
+		if hb.Epoch > o.Tenure.Epoch { // it is superseded, and answers after it has released its own epoch
+			o.hear(now, hb)
+		}
+		return HeartbeatVerdict{Refused: "this member has not released its own epoch"}
 	}
 	o.hear(now, hb)
 	switch {
@@ -100,6 +103,17 @@ func (o *Observation) durableWith(epoch Epoch, to EpochRun) *Durable {
 		given = given[len(given)-keepGiven:]
 	}
 	return &Durable{PodUID: o.Self.PodUID, Promise: max(epoch, o.Durable.Promise), Given: given}
+}
+
+// MergeGiven adds what is on record to a list that was made earlier.
+func (o *Observation) MergeGiven(given []EpochRun) []EpochRun {
+	merged := append([]EpochRun{}, o.Durable.Given...)
+	for _, g := range given {
+		if !o.hasGiven(g.Run, g.Epoch) {
+			merged = append(merged, g)
+		}
+	}
+	return merged[max(0, len(merged)-keepGiven):]
 }
 
 // Acknowledge makes the acknowledgement of a heartbeat whose promise is durable; ok is false if a newer promise came

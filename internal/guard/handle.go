@@ -3,6 +3,7 @@ package guard
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,8 +15,14 @@ type Handle struct {
 	page *page
 	file *os.File
 	pipe *os.File // our end
-	PID  int
+	pid  atomic.Int64
 }
+
+// PID of the running guard, 0 if there is none.
+func (h *Handle) PID() int { return int(h.pid.Load()) }
+
+// Ended notes that the guard was reaped.
+func (h *Handle) Ended() { h.pid.Store(0) }
 
 // New makes the shared page; Start starts a guard on it.
 func New() (*Handle, error) {
@@ -51,13 +58,16 @@ func (h *Handle) Start(self string) error {
 	if h.pipe != nil {
 		_ = h.pipe.Close()
 	}
-	h.pipe, h.PID = w, pid
+	h.pipe = w
+	h.pid.Store(int64(pid))
 	for range 2000 {
 		if h.page.alive.Load() == 1 {
 			return nil
 		}
 		time.Sleep(time.Millisecond)
 	}
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	h.Ended()
 	return fmt.Errorf("starting the guard: process %d did not report within 2 s", pid)
 }
 

@@ -251,9 +251,18 @@ func (r *Redis) Detach(ctx context.Context) (engine.Report, error) {
 	return rep, nil
 }
 
-// Promote makes the server accept writes. The order matters: the limit first, the door last.
+// Promote makes the server accept writes. The order matters: the limit first, the door last. It is sent once, on a
+// connection that just answered: tried again, it could reach the next engine, which is empty and may be nobody's primary.
 func (r *Redis) Promote(ctx context.Context, minReplicas int) error {
-	_, err := r.order(ctx, minReplicasCommand(minReplicas), []any{"REPLICAOF", "NO", "ONE"}, everywhere)
+	if _, err := r.order(ctx, []any{"PING"}); err != nil {
+		return err
+	}
+	r.ordering.Lock()
+	defer r.ordering.Unlock()
+	if r.orders == nil {
+		return errors.New("promoting the engine: its connection ended meanwhile")
+	}
+	_, err := r.tryOrder(ctx, [][]any{minReplicasCommand(minReplicas), {"REPLICAOF", "NO", "ONE"}, everywhere})
 	return err
 }
 
