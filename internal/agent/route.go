@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,20 +59,48 @@ func (a *Agent) prefetchSlices() {
 	}
 }
 
-// route writes this member into the slices until it succeeded or the epoch is over (rule RouteByEpoch).
+// route writes this member into the slices until it succeeded or the epoch is over (rule RouteByEpoch). Two address
+// families are two objects: both are emptied before one is filled, so that they never name two members.
 func (a *Agent) route(epoch failover.Epoch) {
-	pending := len(a.families())
-	for family, ip := range a.families() {
-		name := names.PrimarySlice(a.Config.Service, family)
-		go func() {
-			done := a.routeOne(epoch, name, ip)
-			a.post(func() {
-				if pending--; pending == 0 && done {
-					a.onRouted(epoch)
+	families := a.families()
+	go func() {
+		if len(families) > 1 && !a.emptyAll(epoch, families) {
+			return
+		}
+		var wait sync.WaitGroup
+		var failed atomic.Bool
+		for family, ip := range families {
+			wait.Go(func() {
+				if !a.routeOne(epoch, names.PrimarySlice(a.Config.Service, family), []discoveryv1.Endpoint{a.endpoint(ip)}) {
+					failed.Store(true)
 				}
 			})
-		}()
+		}
+		wait.Wait()
+		if !failed.Load() {
+			a.post(func() { a.onRouted(epoch) })
+		}
+	}()
+}
+
+// emptyAll empties the slices if the Service has both families; a pod may have two addresses and its Service one.
+func (a *Agent) emptyAll(epoch failover.Epoch, families map[string]string) bool {
+	var have []string
+	for family := range families {
+		name := names.PrimarySlice(a.Config.Service, family)
+		ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
+		_, err := a.Kube.Slice(ctx, name)
+		cancel()
+		if !apierrors.IsNotFound(err) {
+			have = append(have, name)
+		}
 	}
+	for _, name := range have {
+		if len(have) > 1 && !a.routeOne(epoch, name, []discoveryv1.Endpoint{}) {
+			return false
+		}
+	}
+	return true
 }
 
 func (a *Agent) holds(epoch failover.Epoch) bool {
@@ -84,9 +114,9 @@ func (a *Agent) holds(epoch failover.Epoch) bool {
 	}
 }
 
-func (a *Agent) routeOne(epoch failover.Epoch, name, ip string) bool {
+func (a *Agent) routeOne(epoch failover.Epoch, name string, endpoints []discoveryv1.Endpoint) bool {
 	for first := true; first || a.holds(epoch); first = false {
-		done, err := a.tryRoute(epoch, name, ip)
+		done, err := a.tryRoute(epoch, name, endpoints)
 		if done {
 			return true
 		}
@@ -102,7 +132,7 @@ func (a *Agent) routeOne(epoch failover.Epoch, name, ip string) bool {
 	return false
 }
 
-func (a *Agent) tryRoute(epoch failover.Epoch, name, ip string) (bool, error) {
+func (a *Agent) tryRoute(epoch failover.Epoch, name string, endpoints []discoveryv1.Endpoint) (bool, error) {
 	ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
 	defer cancel()
 	slice := a.prefetched.take(name)
@@ -117,7 +147,7 @@ func (a *Agent) tryRoute(epoch failover.Epoch, name, ip string) (bool, error) {
 	if sliceEpoch(slice) > epoch {
 		return true, nil // somebody newer is routed
 	}
-	slice.Endpoints = []discoveryv1.Endpoint{a.endpoint(ip)}
+	slice.Endpoints = endpoints
 	setSliceEpoch(slice, epoch)
 	_, err := a.Kube.UpdateSlice(ctx, slice)
 	return err == nil, err
