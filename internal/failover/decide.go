@@ -268,9 +268,8 @@ func reasonToStand(now Instant, o *Observation, d *Decision) (Instant, bool) {
 	if _, ok := o.noWait(now, o.Lease.Holder, o.Lease.Epoch); ok {
 		return o.proofSince(o.Lease.Holder), true
 	}
-	if wait := o.pendingProof(now, o.Lease.Holder); wait > 0 {
-		d.lookAgainIn(wait)
-		return 0, false
+	if o.pendingProof(now, o.Lease.Holder) > 0 {
+		return o.proofSince(o.Lease.Holder), true // votes are collected meanwhile; the grant waits until it counts
 	}
 	in := o.SuspectIn(now)
 	if in > 0 {
