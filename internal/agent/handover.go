@@ -17,7 +17,7 @@ const (
 	pauseSlack = time.Second
 	// leaveSettle is how long an ending primary serves on before it hands over. The API server is busy with the deletion
 	// then (kubelet, endpoints, budgets), and the handover's two writes would queue behind that while clients wait.
-	leaveSettle = 250 * time.Millisecond
+	leaveSettle = 700 * time.Millisecond
 	// successorLimit is how long an ending agent waits for somebody to take over, as a voter.
 	successorLimit = 3 * time.Second
 )
