@@ -126,7 +126,7 @@ func (a *Agent) onFollowing(action failover.Action, err error) {
 		return
 	}
 	if a.obs.Durable.Promise > action.Epoch {
-		a.detach(func(bool) {}) // a promise came between
+		a.detach(0, func(bool) {}) // a promise came between
 		return
 	}
 	e := &a.obs.Engine
@@ -137,7 +137,7 @@ func (a *Agent) onFollowing(action failover.Action, err error) {
 }
 
 // detach cuts the link to the primary and verifies it; an engine that does not run has none.
-func (a *Agent) detach(then func(cut bool)) {
+func (a *Agent) detach(drain time.Duration, then func(cut bool)) {
 	if a.obs.Engine.State != failover.EngineRunning {
 		if a.obs.Engine.State == failover.EngineStarting && a.proc.upstream == "" {
 			then(true) // it was never told to follow anybody
@@ -156,7 +156,7 @@ func (a *Agent) detach(then func(cut bool)) {
 		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
 		defer cancel()
 		at = guard.Now()
-		report, err = a.Engine.Detach(ctx)
+		report, err = a.Engine.Detach(ctx, drain)
 	}
 	a.orders.decide(func() (func(), func()) {
 		// This run may have won the epoch since the order was given: then its own engine must not be cut off.

@@ -10,6 +10,9 @@ import (
 	"understudy.dev/understudy/internal/wire"
 )
 
+// drainLimit is how long the link to a dead primary may take to deliver what it had sent.
+const drainLimit = 30 * time.Millisecond
+
 // freshPosition is how old a position may be when candidates are compared.
 const freshPosition = 5 * time.Millisecond
 
@@ -210,7 +213,11 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 			answer(failover.Promise{From: a.Self, To: r.From, ID: r.ID, Epoch: r.Epoch, Version: r.Version, Reason: refused})
 			return
 		}
-		a.detach(func(cut bool) { answer(a.obs.Promised(guard.Now(), r, cut)) })
+		drain := time.Duration(0)
+		if a.obs.HolderGone(guard.Now(), r) {
+			drain = drainLimit
+		}
+		a.detach(drain, func(cut bool) { answer(a.obs.Promised(guard.Now(), r, cut)) })
 	})
 }
 

@@ -40,8 +40,9 @@ type Engine interface {
 	// Follow makes it copy and follow the engine at address (host:port), and reachable for readers.
 	Follow(ctx context.Context, address string) error
 	// Detach makes it follow nobody without accepting writes, and returns only when it has verified that, with the report
-	// of the moment after.
-	Detach(ctx context.Context) (Report, error)
+	// of the moment after. Before it cuts, it leaves the link at most drain to end by itself: a primary that is dead sends
+	// no more, and what it sent may still lie unread in the link's buffer.
+	Detach(ctx context.Context, drain time.Duration) (Report, error)
 	// Promote makes it accept writes and reachable for clients.
 	Promote(ctx context.Context, minReplicas int) error
 	// Configure changes what a policy may change while it serves.

@@ -1,6 +1,9 @@
 package failover
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Phase is how far a candidate is.
 type Phase string
@@ -22,6 +25,9 @@ const (
 	grantTimeout = 5 * time.Second
 	// stragglerWait is how long a majority waits for the other connected members, so that the best of all is chosen.
 	stragglerWait = 10 * time.Millisecond
+	// behindWait is the same for a candidate that knows it has less than the old primary once said: one of the others
+	// probably has more, and what this one lacks would be lost.
+	behindWait = 250 * time.Millisecond
 	// retryFirst and retryMost bound the pause between attempts; it doubles with each failure.
 	retryFirst = 5 * time.Millisecond
 	retryMost  = 500 * time.Millisecond
@@ -65,6 +71,14 @@ func (o *Observation) Begin(now Instant, id int64, detected Instant) *Attempt {
 func (o *Observation) HolderReleased(now Instant) bool {
 	kind, ok := o.noWait(now, o.Lease.Holder, o.Lease.Epoch)
 	return ok && kind == Released
+}
+
+// HolderGone reports whether the holder that a request is about cannot send any more.
+func (o *Observation) HolderGone(now Instant, r Request) bool {
+	if _, ok := o.noWait(now, r.Holder, r.Known); ok {
+		return true
+	}
+	return slices.ContainsFunc(r.Reasons, func(e Evidence) bool { return e.Run == r.Holder })
 }
 
 // NextPhase moves the attempt on.

@@ -401,7 +401,11 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "a majority did not promise in time"})
 		return
 	}
-	if left := stragglerWait - since(now, a.Began); left > 0 && o.promiseMissing(a) {
+	limit := stragglerWait
+	if lag, known := o.Lag(); known && lag > 0 {
+		limit = behindWait
+	}
+	if left := limit - since(now, a.Began); left > 0 && o.promiseMissing(a) {
 		d.lookAgainIn(left)
 		return
 	}

@@ -309,3 +309,18 @@ func TestSupersededHolderAnswersAfterItsFence(t *testing.T) {
 	}
 	th.until("m-0 stops", 50*time.Millisecond, func() bool { return o.Tenure == nil })
 }
+
+// A candidate that knows it is behind waits for the others longer than one that has all it heard of.
+func TestCandidateThatIsBehindWaitsForABetterOne(t *testing.T) {
+	th := curtain(t, 3)
+	for _, m := range []string{"m-1", "m-2"} {
+		th.members[m].obs.Heard.Position.Offset = 500
+	}
+	th.members["m-2"].obs.Engine.Position.Offset = 500
+	th.slow["m-2"] = 40 * time.Millisecond // its answers, longer than a majority waits otherwise
+	th.engineDies("m-0")
+	th.until("m-2 serves", 2*time.Second, func() bool { return th.serving("m-2", 2) })
+	if len(th.members["m-1"].wrote) != 0 {
+		t.Error("m-1 took over although m-2 had more")
+	}
+}

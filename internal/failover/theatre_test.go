@@ -16,7 +16,8 @@ type theatre struct {
 	api     bool // the API server answers
 	queue   []event
 	version int
-	cut     map[[2]string]bool // from → to
+	cut     map[[2]string]bool       // from → to
+	slow    map[string]time.Duration // what a member sends takes so much longer
 	log     []string
 }
 
@@ -51,7 +52,7 @@ func testTerms(n int) Terms {
 }
 
 func newTheatre(t *testing.T, n int) *theatre {
-	th := &theatre{t: t, now: 1_000_000_000, members: map[string]*actor{}, api: true, cut: map[[2]string]bool{}}
+	th := &theatre{t: t, now: 1_000_000_000, members: map[string]*actor{}, api: true, cut: map[[2]string]bool{}, slow: map[string]time.Duration{}}
 	th.lease = Lease{Version: "1", Terms: testTerms(n)}
 	th.version = 1
 	for i := range n {
@@ -131,7 +132,7 @@ func (th *theatre) send(from *actor, to string, deliver func(b *actor)) {
 	if th.cut[[2]string{from.name, to}] {
 		return
 	}
-	th.after(time.Millisecond, func() {
+	th.after(time.Millisecond+th.slow[from.name], func() {
 		if b := th.members[to]; b != nil && b.alive {
 			deliver(b)
 		}

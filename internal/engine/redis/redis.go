@@ -234,7 +234,8 @@ func (r *Redis) Follow(ctx context.Context, address string) error {
 }
 
 // Detach cuts the link and verifies that it is cut.
-func (r *Redis) Detach(ctx context.Context) (engine.Report, error) {
+func (r *Redis) Detach(ctx context.Context, drain time.Duration) (engine.Report, error) {
+	r.drain(ctx, drain)
 	host, port, _ := net.SplitHostPort(nowhere)
 	replies, err := r.order(ctx, []any{"REPLICAOF", host, port}, probeCommand)
 	if err != nil {
@@ -249,6 +250,19 @@ func (r *Redis) Detach(ctx context.Context) (engine.Report, error) {
 		return rep, fmt.Errorf("cutting the replication link: the engine still reports upstream %s, link up %t", rep.Upstream, rep.LinkUp)
 	}
 	return rep, nil
+}
+
+// drain returns when the link has ended, which the server notices after it has read everything, or when d is over.
+func (r *Redis) drain(ctx context.Context, d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		replies, err := r.order(ctx, probeCommand)
+		if err != nil {
+			return
+		}
+		if raw, err := redis.String(replies[0], nil); err != nil || !parse(raw).LinkUp {
+			return
+		}
+	}
 }
 
 // Promote makes the server accept writes. The order matters: the limit first, the door last. It is sent once, on a
