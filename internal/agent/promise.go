@@ -18,7 +18,7 @@ type promiseFile struct{ path string }
 // something it does not remember; why says which. That it forgot is made durable at once by the caller.
 func (p promiseFile) load(podUID string) (d failover.Durable, why string) {
 	forgot := failover.Durable{PodUID: podUID, Forgotten: true}
-	switch err := (slotFile{p.path}).load(&d); {
+	switch err := slotFile(p).load(&d); {
 	case errors.Is(err, fs.ErrNotExist):
 		return forgot, "there is no promise file"
 	case err != nil || d.Promise < 0:
@@ -30,7 +30,7 @@ func (p promiseFile) load(podUID string) (d failover.Durable, why string) {
 }
 
 // save returns when the promise is on disk.
-func (p promiseFile) save(d failover.Durable) error { return slotFile{p.path}.save(d) }
+func (p promiseFile) save(d failover.Durable) error { return slotFile(p).save(d) }
 
 // writeDurably replaces a file by way of a temporary one, so that a crash leaves the old or the new content.
 func writeDurably(path string, v any) error {
