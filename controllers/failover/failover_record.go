@@ -21,7 +21,7 @@ import (
 	"understudy.dev/understudy/internal/workload"
 )
 
-// keepRecords is how many automatic Failovers of one service are kept.
+// keepRecords is for how many epochs back the automatic Failovers of one service are kept.
 const keepRecords = 20
 
 // recorder makes a Failover of each change of primary that no Failover tells of yet. Its requests name services.
@@ -59,12 +59,30 @@ func (r *recorder) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	for _, t := range r.takeovers(req) {
+	takeovers := r.takeovers(req)
+	oldest := oldestKept(have, takeovers)
+	for _, t := range takeovers {
+		if int64(t.Epoch) < oldest {
+			continue // it would be deleted again below
+		}
 		if err := r.record(ctx, service, have, t); err != nil {
 			return later(ctrl.Result{}, err)
 		}
 	}
-	return later(ctrl.Result{}, r.trim(ctx, have))
+	return later(ctrl.Result{}, r.trim(ctx, have, oldest))
+}
+
+// oldestKept is the epoch from which on records are kept. It depends on epochs alone, so that what members still report
+// and what was recorded and deleted already give the same answer.
+func oldestKept(have []v1alpha1.Failover, takeovers []wire.Takeover) int64 {
+	var newest int64
+	for i := range have {
+		newest = max(newest, have[i].Status.Epoch)
+	}
+	for _, t := range takeovers {
+		newest = max(newest, int64(t.Epoch))
+	}
+	return newest - keepRecords + 1
 }
 
 // takeovers that members report, the oldest first.
@@ -117,15 +135,15 @@ func completed(t wire.Takeover) step {
 		"%s is the primary of epoch %d", t.To.Member, t.Epoch)}
 }
 
-// trim deletes the oldest automatic records beyond the limit.
-func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover) error {
-	records := slices.DeleteFunc(slices.Clone(have), func(fo v1alpha1.Failover) bool {
-		return fo.Spec.Type != v1alpha1.TypeAutomatic || !fo.DeletionTimestamp.IsZero()
-	})
-	slices.SortFunc(records, func(a, b v1alpha1.Failover) int { return int(b.Status.Epoch - a.Status.Epoch) })
-	for i := keepRecords; i < len(records); i++ {
-		if err := r.Client.Delete(ctx, &records[i]); client.IgnoreNotFound(err) != nil {
-			return err
+// trim deletes automatic records of epochs before the oldest kept.
+func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover, oldest int64) error {
+	for i := range have {
+		fo := &have[i]
+		if fo.Spec.Type != v1alpha1.TypeAutomatic || fo.Status.Epoch == 0 || fo.Status.Epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
+			continue
+		}
+		if err := r.Client.Delete(ctx, fo); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting the record %s: %w", fo.Name, err)
 		}
 	}
 	return nil
