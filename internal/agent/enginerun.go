@@ -326,7 +326,7 @@ func (a *Agent) takePosition(now failover.Instant, r engine.Report) {
 	}
 	if e.Persistent && now.Sub(a.proc.savedAt) > saveEvery && e.Position.Offset != a.data.Offset {
 		a.proc.savedAt = now
-		a.saveData(false)
+		a.saveData()
 	}
 }
 
@@ -334,11 +334,11 @@ func (a *Agent) takePosition(now failover.Instant, r engine.Report) {
 func (a *Agent) setDataEpoch(epoch failover.Epoch) {
 	a.obs.Engine.Position.DataEpoch = epoch
 	if a.Engine.Persistent() {
-		a.saveData(true)
+		a.saveData()
 	}
 }
 
-func (a *Agent) saveData(_ bool) {
+func (a *Agent) saveData() {
 	if a.data.DataID == "" {
 		a.data.DataID = uuid.NewString()
 		a.obs.Engine.DataID = a.data.DataID

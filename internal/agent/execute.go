@@ -27,7 +27,7 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		a.sendHeartbeats(now)
 		return !a.fencing
 	case failover.Open:
-		a.open(now, action)
+		a.open(action)
 	case failover.Begin:
 		return a.begin(now, action)
 	case failover.AskPromises:
@@ -220,7 +220,7 @@ func (a *Agent) arm() {
 }
 
 // open promotes the engine under the guard, routes clients to it and tells the replicas.
-func (a *Agent) open(now failover.Instant, action failover.Action) {
+func (a *Agent) open(action failover.Action) {
 	if a.doing[failover.Open] || a.fencing || a.guard.PID() == 0 {
 		return
 	}
@@ -238,7 +238,6 @@ func (a *Agent) open(now failover.Instant, action failover.Action) {
 		delete(a.doing, failover.Open)
 		a.onOpened(action.Epoch, err)
 	})
-	_ = now
 }
 
 func (a *Agent) onOpened(epoch failover.Epoch, err error) {

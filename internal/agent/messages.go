@@ -81,7 +81,7 @@ func (a *Agent) onLink(l *link) {
 	if l.outbound {
 		a.out[l.run.Member] = l
 	}
-	a.obs.OnConnected(guard.Now(), l.run)
+	a.obs.OnConnected(l.run)
 	a.obs.VoidPromise(l.run)
 	if l.outbound && a.obs.Tenure != nil {
 		a.obs.Tenure.Beat = 0 // a member that comes back hears of us at once

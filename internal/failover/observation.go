@@ -87,9 +87,8 @@ type HeldRelease struct {
 
 // Link is what a member knows of its connections to another member.
 type Link struct {
-	Run      Run
-	Open     int // connections to that run that have not ended
-	LastSeen Instant
+	Run  Run
+	Open int // connections to that run that have not ended
 }
 
 // Observation is all a member knows. Its methods take in what happened; Decide reads it.
@@ -241,7 +240,7 @@ func (o *Observation) OnFenced(now Instant) *Release {
 }
 
 // OnConnected takes in that a connection to a run was made.
-func (o *Observation) OnConnected(now Instant, run Run) {
+func (o *Observation) OnConnected(run Run) {
 	l := o.Links[run.Member]
 	if l.Run.LaterThan(run) {
 		return // a straggler of an earlier boot
@@ -250,7 +249,6 @@ func (o *Observation) OnConnected(now Instant, run Run) {
 		l = Link{Run: run}
 	}
 	l.Open++
-	l.LastSeen = now
 	o.Links[run.Member] = l
 }
 

@@ -91,8 +91,8 @@ func (th *theatre) boot(name string) {
 
 func (th *theatre) connect(a, b *actor) {
 	for _, p := range [][2]*actor{{a, b}, {b, a}} {
-		p[0].obs.OnConnected(th.now, p[1].obs.Self)
-		p[0].obs.OnConnected(th.now, p[1].obs.Self)
+		p[0].obs.OnConnected(p[1].obs.Self)
+		p[0].obs.OnConnected(p[1].obs.Self)
 	}
 }
 
