@@ -34,20 +34,20 @@ func run() error {
 	if err := checkPlace(); err != nil {
 		return err
 	}
-	options, err := assemble(log)
+	host, err := assemble(log)
 	if err != nil {
 		return err
 	}
-	a := agent.New(options)
-	term := make(chan os.Signal, 1)
+	term, leave := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	go func() {
 		<-term
-		a.Leave()
+		close(leave)
 	}()
-	log.Info("Agent starts", "run", options.Self.String(), "addresses", options.IPs)
-	return a.Run(context.Background())
+	host.Leave = leave
+	log.Info("Agent starts", "run", host.Options.Self.String(), "addresses", host.Options.IPs)
+	return host.Run(context.Background())
 }
 
 // checkPlace refuses to run where fencing would not be complete: kill(-1) reaches every process of a PID namespace only
@@ -63,8 +63,8 @@ func checkPlace() error {
 	return nil
 }
 
-func assemble(log logr.Logger) (agent.Options, error) {
-	var o agent.Options
+func assemble(log logr.Logger) (agent.Host, error) {
+	var o agent.Host
 	config, err := agentconfig.Load(names.ConfigDir + "/" + names.ConfigKey)
 	if err != nil {
 		return o, err
@@ -93,11 +93,13 @@ func assemble(log logr.Logger) (agent.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	return agent.Options{
-		Config: config, Self: failover.Run{Member: member, PodUID: uid, BootID: failover.BootID(boot, uuid.NewString())}, Ordinal: ordinal,
-		IPs: ips, Node: os.Getenv("NODE_NAME"), StateDir: names.StateDir, DataDir: names.DataDir, Binary: "/proc/self/exe",
-		Engine: redis.New(*config.Redis, names.DataDir, strings.TrimRight(string(password), "\r\n")),
-		Kube:   kube, Identity: identity, Log: log,
+	return agent.Host{
+		Options: agent.Options{
+			Config: config, Self: failover.Run{Member: member, PodUID: uid, BootID: failover.BootID(boot, uuid.NewString())}, Ordinal: ordinal,
+			IPs: ips, Node: os.Getenv("NODE_NAME"), Binary: "/proc/self/exe", Log: log, NewID: uuid.NewString,
+			Engine: redis.New(*config.Redis, names.DataDir, strings.TrimRight(string(password), "\r\n")),
+		},
+		Kube: kube, Identity: identity, StateDir: names.StateDir, DataDir: names.DataDir,
 	}, nil
 }
 

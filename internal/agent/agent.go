@@ -1,12 +1,11 @@
 // Package agent is PID 1 of the engine's container. It supervises the engine, keeps up heartbeats with its peers, holds
 // the promise on disk, fences itself when it loses its right, and takes over when it is the best candidate. What to do
-// is decided by internal/failover; this package sees and does.
+// is decided by internal/failover; this package sees and does. Agent is one loop without goroutines or clocks of its
+// own; Host gives it a real machine, and the simulator a virtual one.
 package agent
 
 import (
-	"context"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,50 +15,44 @@ import (
 	"understudy.dev/understudy/internal/agentconfig"
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
-	"understudy.dev/understudy/internal/names"
-	"understudy.dev/understudy/internal/supervisor"
 	"understudy.dev/understudy/internal/wire"
 )
 
 // Options are what an agent is made of.
 type Options struct {
-	Config   agentconfig.Config
-	Self     failover.Run
-	Ordinal  int
-	IPs      []string // this pod's, the first one first
-	Node     string
-	StateDir string
-	DataDir  string
-	Binary   string // this program, to start guards from
-	Engine   engine.Engine
-	Kube     Kube
-	Identity *wire.Identity
-	Log      logr.Logger
+	Config  agentconfig.Config
+	Self    failover.Run
+	Ordinal int
+	IPs     []string // this pod's, the first one first
+	Node    string
+	Binary  string // this program, to start guards from
+	Engine  engine.Engine
+	Kube    Kube
+	Log     logr.Logger
+	NewID   func() string // of data, never the same twice
+	Without failover.Rule // rules switched off, for tests
+
+	World     World
+	Guard     Guard
+	Processes Processes
+	Store     Store
+	Mesh      Mesh
 }
 
-// Agent runs one member. Fields below the comment are touched by the loop's goroutine only.
+// Agent runs one member. Its methods are called by one goroutine, the loop.
 type Agent struct {
 	Options
-	inbox chan func()
-	ctx   context.Context
 	// starting is held while a process is started and while all are killed; fences counts the kills.
 	starting sync.Mutex
 	fences   atomic.Int64
 
-	// What follows belongs to the loop.
-
 	obs      *failover.Observation
 	policy   failover.Policy
-	promise  promiseFile
 	disk     lane // the promise's disk
 	orders   lane // what the engine is told
-	mesh     *mesh
-	super    *supervisor.Supervisor
-	guard    *guard.Handle
-	links    map[*link]bool
-	out      map[string]*link // the connection we made to each member
-	data     dataRecord
+	links    map[*Link]bool
+	out      map[string]*Link // the connection we made to each member
+	data     DataRecord
 	proc     engineRun
 	doing    map[failover.ActionKind]bool
 	notes    string // the last ones logged
@@ -67,7 +60,6 @@ type Agent struct {
 	record   *wire.Takeover // the change of primary under way
 	history  []wire.Takeover
 	handover *handover
-	waiters  map[string]chan failover.Position // position reports, by member
 	fencing  bool
 	release  failover.Release // what to add to the next Released
 	attempts int64
@@ -76,7 +68,7 @@ type Agent struct {
 	waking   bool
 	ended    bool
 	leftAt   failover.Instant
-	status   statusBox
+	due      failover.Instant // when the loop wanted to run again
 
 	recordFrom failover.Instant
 	oldHeard   failover.Heard // what was last heard of the primary that is being replaced
@@ -84,103 +76,49 @@ type Agent struct {
 	prefetched sliceCache
 }
 
-// New makes an agent; Run runs it.
+// New makes an agent; Begin is to be called before anything else.
 func New(o Options) *Agent {
-	a := &Agent{Options: o, inbox: make(chan func(), 256), promise: promiseFile{filepath.Join(o.StateDir, "promise")},
-		links: map[*link]bool{}, out: map[string]*link{}, doing: map[failover.ActionKind]bool{}, waiters: map[string]chan failover.Position{}}
-	a.disk = lane{post: a.post, limit: 64}
-	a.orders = lane{post: a.post, limit: 64}
+	a := &Agent{Options: o, links: map[*Link]bool{}, out: map[string]*Link{}, doing: map[failover.ActionKind]bool{}}
+	a.disk = lane{world: o.World, limit: 64}
+	a.orders = lane{world: o.World, limit: 64}
 	return a
 }
 
-// post runs f on the loop.
-func (a *Agent) post(f func()) {
-	select {
-	case a.inbox <- f:
-	case <-a.ctx.Done():
-	}
-}
-
-// Run starts everything in the order that the safety rules ask for, and returns when the agent was asked to end and has
-// handed over. Cancelling ctx is for tests; SIGTERM calls Leave.
-func (a *Agent) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	a.ctx = ctx
-	if err := a.recall(); err != nil {
-		return err
-	}
-	listener, err := reuseListener(ctx, names.AgentPort)
-	if err != nil {
-		return fmt.Errorf("listening for peers: %w", err)
-	}
-	defer func() { _ = listener.Close() }()
-	hello := wire.Hello{ServiceUID: a.Config.ServiceUID, Run: a.Self, Address: a.IPs[0]}
-	a.mesh = newMesh(a.Self, hello, a.Config.Service, a.Config.Namespace, a.Identity, a.post, a)
-	a.super = supervisor.New(func(e supervisor.Exit) { a.post(func() { a.onExit(e) }) })
-	if a.guard, err = guard.New(); err != nil {
-		return err
-	}
-	go func() { _ = a.mesh.serve(ctx, listener) }()
-	go a.followLease(ctx)
-	go a.probe(ctx)
-	a.serveHTTP(ctx)
-	return a.run(ctx)
-}
-
-// recall reads what earlier runs made durable. That something was forgotten is made durable before anything else.
-func (a *Agent) recall() error {
-	durable, why := a.promise.load(a.Self.PodUID)
+// Begin reads what earlier runs made durable. That something was forgotten is made durable before anything else.
+func (a *Agent) Begin() error {
+	durable, why := a.Store.LoadPromise(a.Self.PodUID)
 	if durable.Forgotten {
 		if why == "" {
 			why = "an earlier start had not waited long enough"
 		}
 		a.Log.Info("This member may have forgotten a promise and waits before it takes part", "why", why)
-		if err := a.promise.save(durable); err != nil {
+		if err := a.Store.SavePromise(durable); err != nil {
 			return fmt.Errorf("making durable that promises may be forgotten: %w", err)
 		}
 	}
-	a.obs = failover.NewObservation(a.Self, a.Ordinal, guard.Now(), durable)
-	a.clock = newClock()
-	a.loadHistory()
-	return a.recallData()
-}
-
-// run is the loop: something happened, decide, do.
-func (a *Agent) run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for !a.ended {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case f := <-a.inbox:
-			f()
-			a.drain()
-		case <-timer.C:
-		}
-		timer.Reset(a.step())
+	a.obs = failover.NewObservation(a.Self, a.Ordinal, a.now(), durable)
+	a.obs.Without = a.Without
+	a.clock = newClock(a.World.WallOffset)
+	a.history = a.Store.LoadHistory()
+	if err := a.recallData(); err != nil {
+		return err
 	}
+	a.probeAgain()
 	return nil
 }
 
-// drain takes what else has happened already, so that one decision sees it all.
-func (a *Agent) drain() {
-	for range 64 {
-		select {
-		case f := <-a.inbox:
-			f()
-		default:
-			return
-		}
-	}
-}
+func (a *Agent) now() failover.Instant { return a.World.Now() }
 
-// step decides and does until nothing changes by itself any more, and says when to look again.
-func (a *Agent) step() time.Duration {
+// Ended reports whether the agent was asked to end and has done all it had to do before.
+func (a *Agent) Ended() bool { return a.ended }
+
+// Step decides and does until nothing changes by itself any more, and says when to look again. It is to be called after
+// every event.
+func (a *Agent) Step() time.Duration {
 	recheck := time.Second
+	a.noticeStall()
 	for range 16 {
-		now := guard.Now()
+		now := a.now()
 		if a.clock.jumped(a.obs.Lease.Terms) && a.obs.Tenure != nil {
 			a.obs.ClockJumped = true
 		}
@@ -198,7 +136,16 @@ func (a *Agent) step() time.Duration {
 	}
 	a.endIfDone()
 	a.publish()
+	a.due = a.now().Add(recheck)
 	return recheck
+}
+
+// noticeStall tells the rules when this agent itself did not run: it must not take its own silence for that of others.
+func (a *Agent) noticeStall() {
+	late := a.now().Sub(a.due)
+	if a.due != 0 && late > a.obs.Lease.Terms.HeartbeatInterval() && a.obs.Lease.Epoch > 0 {
+		a.obs.OnStall(late)
+	}
 }
 
 // wakeIn makes the loop decide again after a pause that Decide does not know of.
@@ -207,13 +154,16 @@ func (a *Agent) wakeIn(d time.Duration) {
 		return
 	}
 	a.waking = true
-	time.AfterFunc(d, func() { a.post(func() { a.waking = false }) })
+	a.World.After(d, func() { a.waking = false })
 }
 
 // say logs the sentences of a decision once.
 func (a *Agent) say(notes []string) {
+	if len(notes) == 0 {
+		return
+	}
 	all := fmt.Sprint(notes)
-	if all == a.notes || len(notes) == 0 {
+	if all == a.notes {
 		return
 	}
 	a.notes = all
@@ -224,11 +174,9 @@ func (a *Agent) say(notes []string) {
 
 // Leave asks the agent to hand over and end (SIGTERM).
 func (a *Agent) Leave() {
-	a.post(func() {
-		if a.leaving {
-			return
-		}
-		a.Log.Info("Asked to end")
-		a.leaving, a.obs.Leaving, a.leftAt = true, true, guard.Now()
-	})
+	if a.leaving {
+		return
+	}
+	a.Log.Info("Asked to end")
+	a.leaving, a.obs.Leaving, a.leftAt = true, true, a.now()
 }

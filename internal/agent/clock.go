@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
 )
 
 // clock compares the wall clock with CLOCK_BOOTTIME: a jump between them may be a pause that was hidden from one of
@@ -14,25 +13,8 @@ type clock struct {
 	read   func() (time.Duration, bool) // false: the two could not be read close enough together
 }
 
-const (
-	// readTogether is how far apart the two clocks may be read; a process that is stopped between them reads nonsense.
-	readTogether = 10 * time.Millisecond
-	readTries    = 5
-)
-
-func wallOffset() (time.Duration, bool) {
-	for range readTries {
-		before := guard.Now()
-		wall := time.Now().UnixNano()
-		if guard.Now().Sub(before) < readTogether {
-			return time.Duration(wall - int64(before)), true
-		}
-	}
-	return 0, false
-}
-
-func newClock() clock {
-	c := clock{read: wallOffset}
+func newClock(read func() (time.Duration, bool)) clock {
+	c := clock{read: read}
 	c.offset, _ = c.read()
 	return c
 }

@@ -3,14 +3,10 @@ package agent
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
-
-	"github.com/google/uuid"
 
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/supervisor"
 )
 
@@ -25,6 +21,8 @@ const (
 	afterFence = 250 * time.Millisecond
 	// steadyAfter is how long an engine must have run for its next end not to count as quick.
 	steadyAfter = 30 * time.Second
+	// fenceTimeout bounds one try to kill and reap; a process in an uninterruptible sleep ends when its disk answers.
+	fenceTimeout = time.Minute
 	// saveEvery is how often a persistent engine's offset is noted beside its data.
 	saveEvery = time.Second
 )
@@ -42,6 +40,7 @@ type engineRun struct {
 	probedAt  failover.Instant
 	savedAt   failover.Instant
 	unsure    bool // an order failed: nobody knows what it follows
+	synced    bool // its offset is that of a history it took part in; one that starts on files does not know it
 	exposed   bool // it was told to follow somebody, so others can reach it
 	lastError string
 }
@@ -52,11 +51,12 @@ func (a *Agent) recallData() error {
 		return nil
 	}
 	var err error
-	a.data, err = loadDataRecord(a.dataPath())
-	return err
+	if a.data, err = a.Store.LoadData(); err != nil || a.data.DataID != "" {
+		return err
+	}
+	a.data.DataID = a.NewID() // an identity is durable before anybody hears of it
+	return a.Store.SaveData(a.data)
 }
-
-func (a *Agent) dataPath() string { return filepath.Join(a.DataDir, ".understudy.json") }
 
 // startEngine starts the guard, if none runs, and then the engine, which nobody outside the pod can reach yet.
 func (a *Agent) startEngine(now failover.Instant) {
@@ -71,20 +71,20 @@ func (a *Agent) startEngine(now failover.Instant) {
 	a.proc.gen++
 	gen, pid, fences := a.proc.gen, 0, a.fences.Load()
 	var err error
-	ok := a.orders.do(func() {
+	ok := a.orders.do(0, func(context.Context) {
 		a.starting.Lock() // a fence waits for us, or we for it: nothing is started behind its back
 		defer a.starting.Unlock()
 		if a.fences.Load() != fences {
 			return
 		}
-		if a.guard.PID() == 0 {
-			if err = a.guard.Start(a.Binary); err != nil {
+		if a.Guard.PID() == 0 {
+			if err = a.Guard.Start(a.Binary); err != nil {
 				return
 			}
 		}
 		var p engine.Process
 		if p, err = a.Engine.Process(); err == nil {
-			pid, err = a.super.Start(p)
+			pid, err = a.Processes.Start(p)
 		}
 	}, func() {
 		delete(a.doing, failover.StartEngine)
@@ -96,7 +96,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 }
 
 func (a *Agent) onStarted(gen, pid int, err error) {
-	now := guard.Now()
+	now := a.now()
 	if err != nil {
 		a.proc.lastError = err.Error()
 		a.backOff(now)
@@ -107,12 +107,13 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 		return // fenced meanwhile
 	}
 	a.proc.pid, a.proc.started, a.proc.answered = pid, now, now
-	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = "", 0, false, false
+	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed, a.proc.synced = "", 0, false, false, false
 	position := failover.Position{}
-	id := uuid.NewString()
+	id := a.data.DataID
 	if a.Engine.Persistent() {
-		position = failover.Position{DataEpoch: a.data.DataEpoch, Offset: a.data.Offset}
-		id = a.data.DataID
+		position = failover.Position{DataEpoch: a.data.DataEpoch, Offset: a.data.Offset, Whole: a.data.Whole, Inexact: a.data.DataEpoch > 0}
+	} else {
+		id = a.NewID()
 	}
 	a.obs.Engine = failover.Engine{State: failover.EngineStarting, Persistent: a.Engine.Persistent(), Data: true, DataID: id, Position: position}
 	a.Log.Info("Engine started", "pid", pid)
@@ -126,17 +127,17 @@ func (a *Agent) backOff(now failover.Instant) {
 	a.proc.pause = min(max(2*a.proc.pause, restartFirst), restartMost)
 }
 
-// onExit takes in the end of a child: the engine's first process, the guard, or an orphan.
-func (a *Agent) onExit(e supervisor.Exit) {
+// OnExit takes in the end of a child: the engine's first process, the guard, or an orphan.
+func (a *Agent) OnExit(e supervisor.Exit) {
 	switch {
 	case a.fencing:
 		return // all of them end now
-	case e.PID == a.guard.PID():
-		a.guard.Ended()
+	case e.PID == a.Guard.PID():
+		a.Guard.Ended()
 		a.fence(fmt.Sprintf("its guard ended (%s)", e))
 	case e.PID == a.proc.pid:
 		why := fmt.Sprintf("its engine ended (%s)", e)
-		if fired := a.guard.Fired(); fired > a.proc.started {
+		if fired := a.Guard.Fired(); fired > a.proc.started {
 			why = "the guard killed its engine, since the right to write was over"
 		}
 		a.proc.lastError = e.String()
@@ -155,34 +156,33 @@ func (a *Agent) fence(why string) {
 	a.proc.pid = 0
 	a.orders.clear()
 	serving := a.obs.Tenure != nil
-	started := guard.Now()
+	started := a.now()
 	a.fences.Add(1)
-	go func() {
+	var err error
+	a.World.Beside(fenceTimeout, func(ctx context.Context) {
 		a.starting.Lock()
 		defer a.starting.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		err := a.super.KillAll(ctx)
-		a.post(func() { a.onFenced(why, serving, started, err) })
-	}()
+		err = a.Processes.KillAll(ctx)
+	}, func() { a.onFenced(why, serving, started, err) })
 }
 
 func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err error) {
-	now := guard.Now()
+	now := a.now()
 	a.fencing = false
 	if err != nil {
 		a.Log.Error(err, "The engine could not be fenced; trying again")
 		a.fence(why)
 		return
 	}
-	a.guard.Ended() // it was killed with the rest; the next engine gets a new one first
-	a.guard.Disarm()
+	a.Guard.Ended() // it was killed with the rest; the next engine gets a new one first
+	a.Guard.Disarm()
 	a.orders.reset()
-	for _, kind := range []failover.ActionKind{failover.StartEngine, failover.Follow, failover.Open, failover.HandOver} {
+	for _, kind := range []failover.ActionKind{failover.StartEngine, failover.Follow, failover.Open, failover.HandOver,
+		failover.Configure, failover.Detach} {
 		delete(a.doing, kind)
 	}
 	if !a.Engine.Persistent() {
-		a.data = dataRecord{}
+		a.data = DataRecord{}
 	}
 	a.backOff(now)
 	if serving && len(a.out) > 0 {
@@ -197,7 +197,7 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 	}
 	release.Target, a.release.Target = a.release.Target, ""
 	if a.release.Epoch == release.Epoch {
-		release.Position = a.release.Position
+		release.Position, release.Final = a.release.Position, a.release.Final
 	}
 	a.broadcast(releasedFrame(*release))
 	a.obs.Release = nil
@@ -205,23 +205,9 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 	a.unrouteLater(release.Epoch)
 }
 
-// probe asks the engine again and again, beside everything else: a hung engine holds up nothing but its own probe.
-func (a *Agent) probe(ctx context.Context) {
-	for ctx.Err() == nil {
-		interval := make(chan time.Duration, 1)
-		a.post(func() { interval <- a.probeInterval() })
-		select {
-		case <-ctx.Done():
-			return
-		case d := <-interval:
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(d):
-			}
-		}
-		a.probeOnce(ctx, nil)
-	}
+// probeAgain asks the engine again and again, beside everything else: a hung engine holds up nothing but its own probe.
+func (a *Agent) probeAgain() {
+	a.World.After(a.probeInterval(), func() { a.probe(a.probeAgain) })
 }
 
 func (a *Agent) probeInterval() time.Duration {
@@ -234,26 +220,13 @@ func (a *Agent) probeInterval() time.Duration {
 	return 100 * time.Millisecond
 }
 
-// probeOnce asks the engine once; then runs on the loop afterwards, whatever came out.
-func (a *Agent) probeOnce(ctx context.Context, then func()) {
-	type question struct {
-		gen     int
-		timeout time.Duration
-	}
-	asked := make(chan question, 1)
-	at := guard.Now()
-	a.post(func() { asked <- question{a.proc.gen, min(orderTimeout, a.engineTimeout())} })
-	var q question
-	select {
-	case q = <-asked:
-	case <-ctx.Done():
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, q.timeout)
-	defer cancel()
-	report, err := a.Engine.Probe(ctx)
-	a.post(func() {
-		if q.gen == a.proc.gen {
+// probe asks the engine once; then runs afterwards, whatever came out.
+func (a *Agent) probe(then func()) {
+	at, gen := a.now(), a.proc.gen
+	var report engine.Report
+	var err error
+	a.World.Beside(min(orderTimeout, a.engineTimeout()), func(ctx context.Context) { report, err = a.Engine.Probe(ctx) }, func() {
+		if gen == a.proc.gen {
 			a.onProbe(at, report, err)
 		}
 		if then != nil {
@@ -277,7 +250,7 @@ func (a *Agent) judgeEngine(now failover.Instant) {
 }
 
 func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
-	e, now := &a.obs.Engine, guard.Now()
+	e, now := &a.obs.Engine, a.now()
 	if a.proc.pid == 0 {
 		return
 	}
@@ -308,20 +281,23 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 		a.Log.Info("The engine follows somebody else than it was told", "told", up, "follows", r.Upstream)
 		a.forgetUpstream()
 	}
-	a.takePosition(now, r)
+	a.takePosition(now, at, r)
 }
 
 // takePosition learns how much the engine has, and of which epoch's data.
-func (a *Agent) takePosition(now failover.Instant, r engine.Report) {
+func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 	e := &a.obs.Engine
 	e.LinkUp = !r.Primary && r.LinkUp && a.proc.upstream != "" && r.Upstream == a.proc.upstream
 	if e.LinkUp && e.FollowingEpoch > e.Position.DataEpoch {
-		a.setDataEpoch(e.FollowingEpoch)
+		a.proc.synced = true
+		a.setDataEpoch(e.FollowingEpoch, false)
 		a.Log.Info("Synchronised with the primary", "epoch", e.FollowingEpoch, "primary", e.Following.Member)
 	}
 	// The history of a persistent engine goes on at an offset that its files do not tell; what was noted is a lower bound.
-	e.Position.Offset = r.Offset
-	if e.Persistent && !e.Writable && !e.LinkUp {
+	a.proc.synced = a.proc.synced || e.LinkUp
+	e.Position.Inexact = e.Persistent && !a.proc.synced && e.Position.DataEpoch > 0
+	e.Position.Offset, e.At = r.Offset, at
+	if e.Position.Inexact {
 		e.Position.Offset = max(r.Offset, a.data.Offset)
 	}
 	if e.Persistent && now.Sub(a.proc.savedAt) > saveEvery && e.Position.Offset != a.data.Offset {
@@ -330,23 +306,20 @@ func (a *Agent) takePosition(now failover.Instant, r engine.Report) {
 	}
 }
 
-// setDataEpoch notes that the data is that of an epoch's primary now.
-func (a *Agent) setDataEpoch(epoch failover.Epoch) {
-	a.obs.Engine.Position.DataEpoch = epoch
+// setDataEpoch notes that the data is that of an epoch's primary now; whole: it is the primary itself.
+func (a *Agent) setDataEpoch(epoch failover.Epoch, whole bool) {
+	a.obs.Engine.Position.DataEpoch, a.obs.Engine.Position.Whole, a.obs.Engine.Position.Inexact = epoch, whole, false
 	if a.Engine.Persistent() {
 		a.saveData()
 	}
 }
 
 func (a *Agent) saveData() {
-	if a.data.DataID == "" {
-		a.data.DataID = uuid.NewString()
-		a.obs.Engine.DataID = a.data.DataID
-	}
-	a.data.DataEpoch, a.data.Offset = a.obs.Engine.Position.DataEpoch, a.obs.Engine.Position.Offset
-	record, path := a.data, a.dataPath()
-	a.disk.do(func() {
-		if err := writeDurably(path, record); err != nil {
+	p := a.obs.Engine.Position
+	a.data.DataEpoch, a.data.Offset, a.data.Whole = p.DataEpoch, p.Offset, p.Whole
+	record := a.data
+	a.disk.do(0, func(context.Context) {
+		if err := a.Store.SaveData(record); err != nil {
 			a.Log.Error(err, "The data's epoch could not be noted")
 		}
 	}, func() {})

@@ -8,7 +8,6 @@ import (
 
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/wire"
 )
 
@@ -41,12 +40,16 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		return true
 	case failover.Renumber:
 		l := a.obs.Lease
-		l.Epoch, l.Holder = action.Epoch, a.Self
+		l.Epoch, l.Holder, l.Terms = action.Epoch, a.Self, *action.Terms
 		a.swap(action.Kind, l)
-	case failover.WriteTerms:
+	case failover.WriteTerms, failover.Renew:
 		l := a.obs.Lease
 		l.Terms = *action.Terms
 		a.swap(action.Kind, l)
+	case failover.Configure:
+		a.configure(action.Quorum)
+	case failover.Detach:
+		a.leaveService()
 	case failover.HandOver:
 		if wait := leaveSettle - now.Sub(a.leftAt); wait > 0 {
 			a.wakeIn(wait)
@@ -72,17 +75,17 @@ func (a *Agent) remember(action failover.Action) {
 
 // persist puts on disk what compute asks for when the disk's turn comes; nil: nothing.
 func (a *Agent) persist(compute func() *failover.Durable, then func(error)) {
-	ok := a.disk.decide(func() (func(), func()) {
+	ok := a.disk.decide(0, func() (work, func()) {
 		d := compute()
 		if d == nil {
 			return nil, func() { then(nil) }
 		}
 		d.Promise = max(d.Promise, a.obs.Durable.Promise) // a promise never falls, whatever order things came in
 		var err error
-		return func() { err = a.promise.save(*d) }, func() {
+		return func(context.Context) { err = a.Store.SavePromise(*d) }, func() {
 			if err == nil {
 				a.obs.Durable = *d
-				a.obs.OnDurableTenure(guard.Now())
+				a.obs.OnDurableTenure(a.now())
 			} else {
 				a.Log.Error(err, "The promise could not be made durable")
 			}
@@ -106,15 +109,11 @@ func (a *Agent) follow(action failover.Action) {
 	}
 	a.doing[failover.Follow] = true
 	var err error
-	a.orders.decide(func() (func(), func()) {
+	a.orders.decide(orderTimeout, func() (work, func()) {
 		if a.obs.Tenure != nil || a.obs.Durable.Promise > action.Epoch {
 			return nil, func() { delete(a.doing, failover.Follow) } // won or promised since
 		}
-		return func() {
-			ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
-			defer cancel()
-			err = a.Engine.Follow(ctx, action.Address)
-		}, func() { a.onFollowing(action, err) }
+		return func(ctx context.Context) { err = a.Engine.Follow(ctx, action.Address) }, func() { a.onFollowing(action, err) }
 	})
 }
 
@@ -131,9 +130,9 @@ func (a *Agent) onFollowing(action failover.Action, err error) {
 	}
 	e := &a.obs.Engine
 	e.Following, e.FollowingEpoch, e.LinkUp = action.Run, action.Epoch, false
-	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = action.Address, guard.Now(), false, true
+	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = action.Address, a.now(), false, true
 	a.Log.Info("Follows", "primary", action.Run.Member, "epoch", action.Epoch, "address", action.Address)
-	go a.probeOnce(a.ctx, nil)
+	a.probe(nil)
 }
 
 // detach cuts the link to the primary and verifies it; an engine that does not run has none.
@@ -151,14 +150,7 @@ func (a *Agent) detach(drain time.Duration, then func(cut bool)) {
 	}
 	var err error
 	var report engine.Report
-	at := guard.Now()
-	work := func() {
-		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
-		defer cancel()
-		at = guard.Now()
-		report, err = a.Engine.Detach(ctx, drain)
-	}
-	a.orders.decide(func() (func(), func()) {
+	a.orders.decide(orderTimeout, func() (work, func()) {
 		// This run may have won the epoch since the order was given: then its own engine must not be cut off.
 		if a.obs.Tenure != nil {
 			return nil, func() { then(false) }
@@ -166,7 +158,8 @@ func (a *Agent) detach(drain time.Duration, then func(cut bool)) {
 		if a.proc.upstream == "" && !a.proc.unsure {
 			return nil, func() { then(true) } // another candidate's request cut it already
 		}
-		return work, func() { a.onDetached(at, report, err, then) }
+		at := a.now()
+		return func(ctx context.Context) { report, err = a.Engine.Detach(ctx, drain) }, func() { a.onDetached(at, report, err, then) }
 	})
 }
 
@@ -197,8 +190,8 @@ func (a *Agent) sendHeartbeats(now failover.Instant) {
 		return // a primary that is being killed is not heard of any more
 	}
 	for _, l := range a.out {
-		hb := a.obs.Heartbeat(now, l.run, a.upstreamAddress())
-		l.send(wire.Frame{Heartbeat: &hb})
+		hb := a.obs.Heartbeat(now, l.Run, a.upstreamAddress())
+		l.Peer.Send(wire.Frame{Heartbeat: &hb})
 	}
 	a.obs.OnBeat(now)
 	a.arm()
@@ -214,14 +207,14 @@ func (a *Agent) arm() {
 	if t == nil || a.fencing || (!t.Opened && !a.doing[failover.Open]) {
 		return
 	}
-	if until := t.ServeUntil(a.obs.Lease.Terms); until > 0 {
-		a.guard.Arm(until)
+	if until := a.obs.ServeUntil(); until > 0 {
+		a.Guard.Arm(until)
 	}
 }
 
 // open promotes the engine under the guard, routes clients to it and tells the replicas.
 func (a *Agent) open(action failover.Action) {
-	if a.doing[failover.Open] || a.fencing || a.guard.PID() == 0 {
+	if a.doing[failover.Open] || a.fencing || a.Guard.PID() == 0 {
 		return
 	}
 	a.doing[failover.Open] = true
@@ -229,12 +222,10 @@ func (a *Agent) open(action failover.Action) {
 	a.stamp(stepConfirmed)
 	a.arm()
 	var err error
-	minReplicas := a.obs.Lease.Terms.MinReplicasToWrite
-	a.orders.do(func() {
-		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
-		defer cancel()
-		err = a.Engine.Promote(ctx, minReplicas)
-	}, func() {
+	quorum := a.quorumInForce()
+	minReplicas := max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)
+	a.obs.Engine.Quorum = quorum
+	a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Promote(ctx, minReplicas) }, func() {
 		delete(a.doing, failover.Open)
 		a.onOpened(action.Epoch, err)
 	})
@@ -252,11 +243,12 @@ func (a *Agent) onOpened(epoch failover.Epoch, err error) {
 		return
 	}
 	e := &a.obs.Engine
-	e.Writable, e.Following, e.LinkUp = true, failover.Run{}, false
-	a.proc.upstream, a.proc.toldAt = "", guard.Now()
-	t.Opened, t.OpenedAt, t.Beat = true, guard.Now(), 0
+	e.Writable, e.Following, e.LinkUp, e.At = true, failover.Run{}, false, 0
+	a.proc.synced = true
+	a.proc.upstream, a.proc.toldAt = "", a.now()
+	t.Opened, t.OpenedAt, t.Beat = true, a.now(), 0
 	a.stamp(stepPromoted)
-	a.setDataEpoch(epoch)
+	a.setDataEpoch(epoch, true)
 	a.Log.Info("Serves as primary", "epoch", epoch)
 	a.closeRecord()
 }
@@ -269,7 +261,7 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 	released := a.obs.HolderReleased(now) // then promises are asked for at once, and each comes with a fresh position
 	if !released && a.proc.probedAt < action.Detected && now.Sub(action.Detected) < 20*time.Millisecond {
 		a.doing[failover.Begin] = true
-		go a.probeOnce(a.ctx, func() { delete(a.doing, failover.Begin) })
+		a.probe(func() { delete(a.doing, failover.Begin) })
 		return false
 	}
 	a.attempts++
@@ -280,8 +272,8 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 		return true
 	}
 	for _, l := range a.out {
-		r := a.obs.Request(now, l.run)
-		l.send(wire.Frame{PreVote: &r})
+		r := a.obs.Request(now, l.Run)
+		l.Peer.Send(wire.Frame{PreVote: &r})
 	}
 	return true
 }
@@ -290,10 +282,10 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 func (a *Agent) askPromises(now failover.Instant) {
 	a.obs.NextPhase(now, failover.PhasePromise)
 	for _, l := range a.out {
-		r := a.obs.Request(now, l.run)
-		l.send(wire.Frame{PromiseRequest: &r})
+		r := a.obs.Request(now, l.Run)
+		l.Peer.Send(wire.Frame{PromiseRequest: &r})
 	}
-	a.givePromise(a.obs.Request(now, a.Self), func(p failover.Promise) { a.obs.OnPromise(guard.Now(), p) })
+	a.givePromise(a.obs.Request(now, a.Self), func(p failover.Promise) { a.obs.OnPromise(a.now(), p) })
 }
 
 // grant swaps the Lease under the very version that promises and evidence were collected under (rule SameVersion).
@@ -308,7 +300,7 @@ func (a *Agent) grant(now failover.Instant, action failover.Action) {
 	a.oldHeard = a.obs.Heard
 	a.stamp(stepPromised)
 	l := a.obs.Lease
-	l.Version, l.Epoch, l.Holder = at.Version, at.Epoch, a.Self
+	l.Version, l.Epoch, l.Holder, l.Terms = at.Version, at.Epoch, a.Self, *action.Terms
 	a.swap(failover.Grant, l)
 }
 
@@ -318,37 +310,57 @@ func (a *Agent) swap(kind failover.ActionKind, l failover.Lease) {
 		return
 	}
 	a.doing[kind] = true
-	go func() {
-		ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
-		written, err := a.Kube.SwapLease(ctx, l)
-		cancel()
+	var written, read failover.Lease
+	var err, readErr error
+	sent := a.now()
+	swap := func(ctx context.Context) { written, err = a.Kube.SwapLease(ctx, l) }
+	readBack := func(ctx context.Context) { read, readErr = a.Kube.ReadLease(ctx) }
+	a.World.Beside(apiTimeout, swap, func() {
 		if err == nil {
-			a.post(func() { a.onSwapped(kind, written, nil) })
+			a.onSwapped(kind, written, nil)
+			if kind == failover.Renew || kind == failover.Renumber {
+				a.obs.OnRenewed(a.now(), sent)
+				a.arm()
+			}
 			return
 		}
-		ctx, cancel = context.WithTimeout(a.ctx, apiTimeout)
-		defer cancel()
-		read, readErr := a.Kube.ReadLease(ctx)
-		a.post(func() {
+		a.World.Beside(apiTimeout, readBack, func() {
 			if readErr == nil {
-				a.onLease(read, true)
+				a.OnLease(read, true)
 			}
 			a.onSwapped(kind, failover.Lease{}, err)
 		})
-	}()
+	})
 }
 
 func (a *Agent) onSwapped(kind failover.ActionKind, written failover.Lease, err error) {
-	now := guard.Now()
+	now := a.now()
 	unmark := func() { delete(a.doing, kind) }
 	if err != nil {
 		a.Log.Info("The Lease was not written", "action", kind, "why", err.Error())
 		if at := a.obs.Attempt; kind == failover.Grant && at != nil && at.Phase == failover.PhaseGranting {
 			a.obs.GiveUp(now, 0)
 		}
-		time.AfterFunc(100*time.Millisecond, func() { a.post(unmark) }) // a slow or absent API server is not hammered
+		a.World.After(100*time.Millisecond, unmark) // a slow or absent API server is not hammered
 		return
 	}
 	unmark()
-	a.onLease(written, true)
+	a.OnLease(written, true)
+}
+
+// quorumInForce is the W of this run's own synchronous set.
+func (a *Agent) quorumInForce() int {
+	if set := a.obs.Lease.Terms.Set(); set != nil && set.Primary == a.Self.Member {
+		return set.Quorum
+	}
+	return 0
+}
+
+// leaveService cuts the engine off: the Lease does not list this member any more.
+func (a *Agent) leaveService() {
+	if a.doing[failover.Detach] || a.fencing {
+		return
+	}
+	a.doing[failover.Detach] = true
+	a.detach(0, func(bool) { delete(a.doing, failover.Detach) })
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/wire"
 )
 
@@ -27,6 +27,8 @@ type handover struct {
 	epoch   failover.Epoch
 	target  string
 	begun   failover.Instant
+	held    bool // writes are held back, and final is where they stopped
+	final   failover.Position
 	replies []func(wire.HandoverReply)
 }
 
@@ -61,7 +63,7 @@ func (a *Agent) beginHandover(target string, reply func(wire.HandoverReply)) {
 		refuse("NoCandidate", why)
 		return
 	}
-	a.handover = &handover{epoch: t.Epoch, target: best, begun: guard.Now()}
+	a.handover = &handover{epoch: t.Epoch, target: best, begun: a.now()}
 	if reply != nil {
 		a.handover.replies = append(a.handover.replies, reply)
 	}
@@ -74,10 +76,10 @@ func (a *Agent) chooseTarget(want string) (string, string) {
 	best, rank := "", failover.Rank{}
 	for m, c := range a.obs.Tenure.Acks {
 		l := a.out[m]
-		if m == a.Self.Member || l == nil || l.run != c.Run || (want != "" && m != want) {
+		if m == a.Self.Member || l == nil || l.Run != c.Run || (want != "" && m != want) {
 			continue
 		}
-		if !c.Eligible || guard.Now().Sub(c.Arrived) > a.obs.Lease.Terms.SuspectAfter() {
+		if !c.Eligible || a.now().Sub(c.Arrived) > a.obs.Lease.Terms.SuspectAfter() {
 			continue
 		}
 		if r := (failover.Rank{Eligible: true, Position: c.Position, Ordinal: ordinalOf(m)}); best == "" || r.Better(rank) {
@@ -94,52 +96,54 @@ func (a *Agent) chooseTarget(want string) (string, string) {
 	}
 }
 
+// runHandover holds writes back and asks the target for its position until it has the final one.
 func (a *Agent) runHandover(h *handover) {
-	reports := make(chan failover.Position, 1)
-	a.waiters[h.target] = reports
-	ask := func(p failover.Position) {
-		if l := a.out[h.target]; l != nil {
-			l.send(wire.Frame{PositionRequest: &wire.PositionRequest{Epoch: h.epoch, AtMin: p}})
+	var report engine.Report
+	var err error
+	a.World.After(handoverLimit, func() {
+		if a.handover == h {
+			a.onDrained(h, fmt.Errorf("%s did not reach the final position %d within %s", h.target, h.final.Offset, handoverLimit))
 		}
-	}
-	go func() {
-		ctx, cancel := context.WithTimeout(a.ctx, handoverLimit)
-		defer cancel()
-		final, err := a.drainTo(ctx, h, ask, reports)
-		a.post(func() { a.onDrained(h, final, err) })
-	}()
+	})
+	pause := func(ctx context.Context) { report, err = a.Engine.Pause(ctx, handoverLimit+pauseSlack) }
+	a.World.Beside(orderTimeout, pause, func() {
+		switch {
+		case a.handover != h:
+		case err != nil:
+			a.onDrained(h, fmt.Errorf("holding back writes: %w", err))
+		default:
+			h.held, h.final = true, failover.Position{DataEpoch: h.epoch, Offset: report.Offset}
+			a.askPosition(h)
+		}
+	})
 }
 
-// drainTo holds writes back and returns when the target has the final position.
-func (a *Agent) drainTo(ctx context.Context, h *handover, ask func(failover.Position), reports <-chan failover.Position) (failover.Position, error) {
-	final := failover.Position{DataEpoch: h.epoch}
-	r, err := a.Engine.Pause(ctx, handoverLimit+pauseSlack)
-	if err != nil {
-		return final, fmt.Errorf("holding back writes: %w", err)
-	}
-	final.Offset = r.Offset
-	a.post(func() { ask(final) })
-	for {
-		select {
-		case <-ctx.Done():
-			return final, fmt.Errorf("waiting for %s to reach the final position %d: %w", h.target, final.Offset, ctx.Err())
-		case p := <-reports:
-			if !p.Less(final) {
-				return final, nil
-			}
-			a.post(func() { ask(final) })
-		}
+func (a *Agent) askPosition(h *handover) {
+	if l := a.out[h.target]; l != nil {
+		l.Peer.Send(wire.Frame{PositionRequest: &wire.PositionRequest{Epoch: h.epoch, AtMin: h.final}})
 	}
 }
 
-func (a *Agent) onDrained(h *handover, final failover.Position, err error) {
-	delete(a.waiters, h.target)
+// onPosition takes in what the target of a handover has.
+func (a *Agent) onPosition(member string, p wire.PositionReport) {
+	h := a.handover
+	switch {
+	case h == nil || !h.held || member != h.target || p.Epoch != h.epoch:
+	case p.Position.Less(h.final):
+		a.askPosition(h)
+	default:
+		a.onDrained(h, nil)
+	}
+}
+
+// onDrained fences when the target has everything, or lets writes go on.
+func (a *Agent) onDrained(h *handover, err error) {
 	a.handover = nil
 	t := a.obs.Tenure
 	if err == nil && (t == nil || t.Epoch != h.epoch || a.fencing) {
 		err = fmt.Errorf("epoch %d ended during the handover", h.epoch)
 	}
-	if held := guard.Now().Sub(h.begun); err == nil && held > handoverLimit+pauseSlack/2 {
+	if held := a.now().Sub(h.begun); err == nil && held > handoverLimit+pauseSlack/2 {
 		err = fmt.Errorf("writes may have gone on: they were held back %s ago", held)
 	}
 	if err != nil {
@@ -151,16 +155,14 @@ func (a *Agent) onDrained(h *handover, final failover.Position, err error) {
 		}
 		return
 	}
-	a.release = failover.Release{Epoch: h.epoch, Position: final, Target: h.target}
-	a.obs.Engine.Position = final
+	a.release = failover.Release{Epoch: h.epoch, Position: h.final, Final: true, Target: h.target}
+	a.obs.Engine.Position = h.final
 	a.fence("it handed over to " + h.target)
 	a.replyHandover(h, wire.HandoverReply{Target: h.target})
 }
 
 func (a *Agent) resume() {
-	a.orders.do(func() {
-		ctx, cancel := context.WithTimeout(a.ctx, orderTimeout)
-		defer cancel()
+	a.orders.do(orderTimeout, func(ctx context.Context) {
 		if err := a.Engine.Resume(ctx); err != nil {
 			a.Log.Error(err, "Writes could not be let go on; they do by themselves after the pause", "limit", handoverLimit)
 		}
@@ -174,27 +176,18 @@ func (a *Agent) replyHandover(h *handover, r wire.HandoverReply) {
 }
 
 // answerPosition answers when the asked position is reached or a little time is over; the asker asks again.
-func (a *Agent) answerPosition(l *link, r wire.PositionRequest) {
-	until := guard.Now().Add(500 * time.Millisecond)
+func (a *Agent) answerPosition(l *Link, r wire.PositionRequest) {
+	until := a.now().Add(500 * time.Millisecond)
 	var again func()
 	again = func() {
 		p := a.obs.Engine.Position
-		if now := guard.Now(); p.Less(r.AtMin) && now < until {
-			time.AfterFunc(time.Millisecond, func() { a.probeOnce(a.ctx, again) })
+		if now := a.now(); p.Less(r.AtMin) && now < until {
+			a.World.After(time.Millisecond, func() { a.probe(again) })
 			return
 		}
-		l.send(wire.Frame{Position: &wire.PositionReport{Epoch: r.Epoch, Position: p}})
+		l.Peer.Send(wire.Frame{Position: &wire.PositionReport{Epoch: r.Epoch, Position: p}})
 	}
-	go a.probeOnce(a.ctx, again)
-}
-
-func (a *Agent) onPosition(member string, p wire.PositionReport) {
-	if ch := a.waiters[member]; ch != nil {
-		select {
-		case ch <- p.Position:
-		default:
-		}
-	}
+	a.probe(again)
 }
 
 // endIfDone ends an agent that was asked to, once somebody else serves or nobody will, and its engine is dead.
@@ -202,7 +195,7 @@ func (a *Agent) endIfDone() {
 	if !a.leaving || a.obs.Tenure != nil || a.ended {
 		return
 	}
-	now := guard.Now()
+	now := a.now()
 	held := a.obs.Ended == a.obs.Lease.Epoch && a.obs.Ended > 0
 	succeeded := a.obs.Heard.Epoch > a.obs.Ended
 	if held && !succeeded && now.Sub(a.leftAt) < successorLimit {
@@ -219,14 +212,14 @@ func (a *Agent) endIfDone() {
 	}
 	a.ended = true
 	for l := range a.links {
-		l.conn.Close("its pod is being ended")
+		l.Peer.Close("its pod is being ended")
 	}
 	a.Log.Info("Ends")
 }
 
 // releaseWritten writes the release into the Lease for those who did not hear it, and reports whether that was tried.
 func (a *Agent) releaseWritten() bool {
-	if a.obs.Lease.Terms.Released == a.obs.Ended || guard.Now().Sub(a.leftAt) > 2*successorLimit {
+	if a.obs.Lease.Terms.Released == a.obs.Ended || a.now().Sub(a.leftAt) > 2*successorLimit {
 		return true
 	}
 	l := a.obs.Lease

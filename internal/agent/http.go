@@ -7,50 +7,30 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/internal/wire"
 )
 
-// statusBox hands the newest status from the loop to the HTTP server.
-type statusBox struct {
-	mu       sync.Mutex
-	status   wire.Status
-	answered bool // the engine answers
-}
-
-func (b *statusBox) set(s wire.Status, answers bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.status, b.answered = s, answers
-}
-
-func (b *statusBox) get() (wire.Status, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.status, b.answered
-}
-
 // serveHTTP serves readiness, metrics and, to the pod itself, the status. Readiness means that the agent is up and its
 // engine answers, never role or lag.
-func (a *Agent) serveHTTP(ctx context.Context) {
+func (h *host) serveHTTP(ctx context.Context) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if _, ok := a.status.get(); !ok {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := h.status(r.Context()); !ok {
 			http.Error(w, "the engine does not answer", http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = fmt.Fprintln(w, "ok")
 	})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		s, ok := a.status.get()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		s, ok := h.status(r.Context())
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		_, _ = fmt.Fprint(w, exposition(s, ok))
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		s, _ := a.status.get()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		s, _ := h.status(r.Context())
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s)
 	})
@@ -58,13 +38,34 @@ func (a *Agent) serveHTTP(ctx context.Context) {
 		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
 	go func() {
 		if err := server.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			a.Log.Error(err, "Readiness and metrics are not served")
+			h.agent.Log.Error(err, "Readiness and metrics are not served")
 		}
 	}()
 	go func() {
 		<-ctx.Done()
 		_ = server.Close()
 	}()
+}
+
+// statusTimeout bounds the wait for the loop: one that does not answer is not ready.
+const statusTimeout = 500 * time.Millisecond
+
+// status asks the loop; it is zero, and not ready, when the loop does not answer.
+func (h *host) status(ctx context.Context) (wire.Status, bool) {
+	type answer struct {
+		status  wire.Status
+		answers bool
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	reply := make(chan answer, 1)
+	h.post(func() { reply <- answer{h.agent.Status(), h.agent.EngineAnswers()} })
+	select {
+	case a := <-reply:
+		return a.status, a.answers
+	case <-ctx.Done():
+		return wire.Status{}, false
+	}
 }
 
 // exposition writes the metrics in Prometheus' text format. The client library would add a tenth to the agent's size for

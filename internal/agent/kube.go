@@ -24,16 +24,11 @@ import (
 // apiTimeout bounds every call to the API server. An answer that was lost is read back, never assumed.
 const apiTimeout = time.Second
 
-// Kube is the part of the Kubernetes API an agent uses: its one Lease and the primary's slices.
-type Kube interface {
-	// ReadLease reads from the API server's quorum.
-	ReadLease(ctx context.Context) (failover.Lease, error)
-	// SwapLease writes l if the Lease still has the version that l was read under, and returns it as written.
-	SwapLease(ctx context.Context, l failover.Lease) (failover.Lease, error)
+// KubeWatcher is Kube with a watch of the Lease.
+type KubeWatcher interface {
+	Kube
 	// WatchLease tells of each change after the given version until it ends.
 	WatchLease(ctx context.Context, version string, changed func(failover.Lease)) error
-	Slice(ctx context.Context, name string) (*discoveryv1.EndpointSlice, error)
-	UpdateSlice(ctx context.Context, s *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, error)
 }
 
 // kube talks to the API server with two small clients: the typed clientset would triple the agent.
@@ -48,7 +43,7 @@ type kube struct {
 }
 
 // NewKube makes the client from the pod's service account.
-func NewKube(namespace, leaseName string) (Kube, error) {
+func NewKube(namespace, leaseName string) (KubeWatcher, error) {
 	config, err := rest.InClusterConfig()
 	if err != nil {
 		return nil, fmt.Errorf("configuring the API client: %w", err)

@@ -1,41 +1,46 @@
 package agent
 
+import (
+	"context"
+	"time"
+)
+
 // lane runs jobs one after the other beside the loop: the disk is one, the engine another. A job that hangs holds up its
 // own lane and nothing else.
 type lane struct {
-	post  func(func())
+	world World
 	busy  bool
 	queue []func()
 	limit int
 	gen   int // grows with reset; jobs of before neither report nor hold up what comes after
 }
 
-// do runs work beside the loop and then, on the loop, then. It reports false when too many jobs wait.
-func (l *lane) do(work func(), then func()) bool {
-	return l.decide(func() (func(), func()) { return work, then })
+// work is what a job does beside the loop; its context ends with the lane's limit for it.
+type work = func(ctx context.Context)
+
+// do runs job beside the loop and then, on the loop, then. It reports false when too many jobs wait.
+func (l *lane) do(limit time.Duration, job work, then func()) bool {
+	return l.decide(limit, func() (work, func()) { return job, then })
 }
 
 // decide runs f on the loop when its turn comes; f returns the work that still has to be done beside the loop, or nil,
 // and what follows on the loop.
-func (l *lane) decide(f func() (work func(), then func())) bool {
+func (l *lane) decide(limit time.Duration, f func() (job work, then func())) bool {
 	return l.enqueue(func() {
-		work, then := f()
-		if work == nil {
+		job, then := f()
+		if job == nil {
 			then()
 			l.next()
 			return
 		}
 		gen := l.gen
-		go func() {
-			work()
-			l.post(func() {
-				if gen != l.gen {
-					return
-				}
-				then()
-				l.next()
-			})
-		}()
+		l.world.Beside(limit, job, func() {
+			if gen != l.gen {
+				return
+			}
+			then()
+			l.next()
+		})
 	})
 }
 

@@ -29,27 +29,31 @@ const (
 	userTimeout = 3 * time.Second
 )
 
-// link is one connection to a peer or the operator.
-type link struct {
-	conn     *wire.Conn
-	run      failover.Run // zero: the operator
-	outbound bool
-	out      chan wire.Frame
-	done     chan struct{}
-	watches  bool // the operator asked for Status
+// peerConn is the far end of one connection.
+type peerConn struct {
+	conn *wire.Conn
+	out  chan wire.Frame
+	done chan struct{}
 }
 
-// send queues a frame; a peer that does not read loses it.
-func (l *link) send(f wire.Frame) {
+// Send queues a frame; a peer that does not read loses it.
+func (p *peerConn) Send(f wire.Frame) {
 	select {
-	case l.out <- f:
+	case p.out <- f:
 	default:
 	}
 }
 
+// Close says goodbye first.
+func (p *peerConn) Close(reason string) { p.conn.Close(reason) }
+
+// RemoteIP is the address the connection leads to.
+func (p *peerConn) RemoteIP() string { return p.conn.RemoteIP() }
+
 // mesh keeps one connection of ours to every member and accepts theirs: each side sends its own requests on the
 // connection it made and answers on the other's, so a lost segment delays one direction only.
 type mesh struct {
+	ctx      context.Context
 	self     failover.Run
 	service  string
 	ns       string
@@ -63,10 +67,11 @@ type mesh struct {
 	slots chan struct{}
 }
 
+// meshHandler is the agent; its methods are called on the loop.
 type meshHandler interface {
-	onLink(l *link)
-	onFrame(l *link, f wire.Frame)
-	onLinkEnd(l *link, err error, goodbye bool)
+	OnLink(l *Link)
+	OnFrame(l *Link, f wire.Frame)
+	OnLinkEnd(l *Link, eof, goodbye bool)
 }
 
 type peer struct {
@@ -74,13 +79,13 @@ type peer struct {
 	kick   chan string // an address at which the member was seen
 }
 
-func newMesh(self failover.Run, hello wire.Hello, service, namespace string, id *wire.Identity, post func(func()), h meshHandler) *mesh {
-	return &mesh{self: self, service: service, ns: namespace, hello: hello, identity: id, post: post, handler: h,
+func newMesh(ctx context.Context, self failover.Run, hello wire.Hello, service, namespace string, id *wire.Identity, post func(func())) *mesh {
+	return &mesh{ctx: ctx, self: self, service: service, ns: namespace, hello: hello, identity: id, post: post,
 		peers: map[string]*peer{}, slots: make(chan struct{}, maxInbound)}
 }
 
-// members sets whom to keep connections to.
-func (m *mesh) members(ctx context.Context, list []string) {
+// Members sets whom to keep connections to.
+func (m *mesh) Members(list []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	want := map[string]bool{}
@@ -90,7 +95,7 @@ func (m *mesh) members(ctx context.Context, list []string) {
 		}
 		want[name] = true
 		if m.peers[name] == nil {
-			ctx, cancel := context.WithCancel(ctx)
+			ctx, cancel := context.WithCancel(m.ctx)
 			p := &peer{cancel: cancel, kick: make(chan string, 1)}
 			m.peers[name] = p
 			go m.keep(ctx, name, p)
@@ -126,11 +131,11 @@ func (m *mesh) keep(ctx context.Context, member string, p *peer) {
 		conn, err := m.dial(ctx, member, host)
 		if err == nil {
 			pause = redialFirst
-			l := m.start(conn, true)
+			p := m.start(conn, true)
 			select {
-			case <-l.done:
+			case <-p.done:
 			case <-ctx.Done():
-				l.conn.Close("it is no member any more")
+				p.conn.Close("it is no member any more")
 				return
 			}
 		}
@@ -194,43 +199,52 @@ func (m *mesh) accept(ctx context.Context, raw net.Conn, config *tls.Config) {
 }
 
 // start runs a connection; its frames reach the handler on the loop.
-func (m *mesh) start(conn *wire.Conn, outbound bool) *link {
-	l := &link{conn: conn, run: conn.Peer.Run, outbound: outbound, out: make(chan wire.Frame, outboxSize), done: make(chan struct{})}
+func (m *mesh) start(conn *wire.Conn, outbound bool) *peerConn {
+	p := &peerConn{conn: conn, out: make(chan wire.Frame, outboxSize), done: make(chan struct{})}
+	l := &Link{Run: conn.Peer.Run, Outbound: outbound, Peer: p}
 	conn.SetUserTimeout(userTimeout)
-	m.post(func() { m.handler.onLink(l) })
+	m.post(func() { m.handler.OnLink(l) })
 	go func() {
 		for {
 			select {
-			case f := <-l.out:
+			case f := <-p.out:
 				if conn.Send(f) != nil {
 					conn.Abort()
 					return
 				}
-			case <-l.done:
+			case <-p.done:
 				return
 			}
 		}
 	}()
-	go m.read(l)
-	return l
+	go m.read(l, p)
+	return p
 }
 
-func (m *mesh) read(l *link) {
+func (m *mesh) read(l *Link, p *peerConn) {
 	goodbye := false
 	for {
-		f, err := l.conn.Receive()
+		f, err := p.conn.Receive()
 		if err != nil {
-			close(l.done)
-			l.conn.Abort()
-			m.post(func() { m.handler.onLinkEnd(l, err, goodbye) })
+			close(p.done)
+			p.conn.Abort()
+			m.post(func() { m.handler.OnLinkEnd(l, wire.EndedByPeer(err), goodbye) })
 			return
 		}
 		if f.Goodbye != nil {
 			goodbye = true
 			continue
 		}
-		m.post(func() { m.handler.onFrame(l, f) })
+		m.post(func() { m.handler.OnFrame(l, f) })
 	}
+}
+
+// Gone implements Mesh.
+func (m *mesh) Gone(run failover.Run, address string, then func(proved bool, later failover.Run)) {
+	go func() {
+		proved, later := m.gone(m.ctx, run, address)
+		m.post(func() { then(proved, later) })
+	}()
 }
 
 // gone finds out whether the process behind a run whose connection ended is gone: its port refuses, or a later boot of

@@ -1,18 +1,15 @@
 package agent
 
 import (
-	"encoding/json"
-	"os"
-	"path/filepath"
+	"context"
+	"slices"
 	"sync"
-	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/internal/wire"
 )
@@ -39,7 +36,7 @@ func ordinalOf(member string) int {
 
 // startRecord begins the record of a change of primary that this member may win.
 func (a *Agent) startRecord(now, detected failover.Instant) {
-	wall := time.Now().Add(-now.Sub(detected))
+	wall := a.World.Wall().Add(-now.Sub(detected))
 	a.record = &wire.Takeover{Epoch: a.obs.Lease.Epoch + 1, From: a.obs.Lease.Holder, To: a.Self, WallNanos: wall.UnixNano(),
 		Steps: map[string]int64{stepDetected: 0}}
 	a.recordFrom = detected
@@ -51,7 +48,7 @@ func (a *Agent) stamp(step string) {
 		return
 	}
 	if _, ok := a.record.Steps[step]; !ok {
-		a.record.Steps[step] = int64(guard.Now().Sub(a.recordFrom))
+		a.record.Steps[step] = int64(a.now().Sub(a.recordFrom))
 	}
 }
 
@@ -77,9 +74,9 @@ func (a *Agent) closeRecord() {
 		a.history = a.history[len(a.history)-keepTakeovers:]
 	}
 	a.Log.Info("Took over", "epoch", epoch, "from", r.From.Member, "evidence", r.Evidence, "steps", r.Steps)
-	history, path := a.history, a.historyPath()
-	a.disk.do(func() {
-		if err := writeDurably(path, history); err != nil {
+	history := slices.Clone(a.history)
+	a.disk.do(0, func(context.Context) {
+		if err := a.Store.SaveHistory(history); err != nil {
 			a.Log.Error(err, "The history of takeovers could not be kept")
 		}
 	}, func() {})
@@ -96,16 +93,6 @@ func (a *Agent) lossAt(won *failover.Attempt) (int64, bool) {
 		return 0, false
 	}
 	return max(0, h.Position.Offset-own.Offset), false
-}
-
-func (a *Agent) historyPath() string { return filepath.Join(a.StateDir, "takeovers.json") }
-
-// loadHistory reads what earlier runs of this pod won; it is only a record, so a damaged one is dropped.
-func (a *Agent) loadHistory() {
-	raw, err := os.ReadFile(a.historyPath())
-	if err != nil || json.Unmarshal(raw, &a.history) != nil {
-		a.history = nil
-	}
 }
 
 // slices keeps what was read ahead.

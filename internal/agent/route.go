@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,13 +47,11 @@ func (a *Agent) prefetchSlices() {
 	a.prefetched.clear()
 	for family := range a.families() {
 		name := names.PrimarySlice(a.Config.Service, family)
-		go func() {
-			ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
-			defer cancel()
+		a.World.Beside(apiTimeout, func(ctx context.Context) {
 			if s, err := a.Kube.Slice(ctx, name); err == nil {
 				a.prefetched.put(name, s)
 			}
-		}()
+		}, func() {})
 	}
 }
 
@@ -63,78 +59,75 @@ func (a *Agent) prefetchSlices() {
 // families are two objects: both are emptied before one is filled, so that they never name two members.
 func (a *Agent) route(epoch failover.Epoch) {
 	families := a.families()
-	go func() {
-		if len(families) > 1 && !a.emptyAll(epoch, families) {
-			return
-		}
-		var wait sync.WaitGroup
-		var failed atomic.Bool
+	fill := func() {
+		left := len(families)
 		for family, ip := range families {
-			wait.Go(func() {
-				if !a.routeOne(epoch, names.PrimarySlice(a.Config.Service, family), []discoveryv1.Endpoint{a.endpoint(ip)}) {
-					failed.Store(true)
+			endpoints := []discoveryv1.Endpoint{a.endpoint(ip)}
+			a.writeSlice(epoch, names.PrimarySlice(a.Config.Service, family), endpoints, func() {
+				if left--; left == 0 {
+					a.onRouted(epoch)
 				}
 			})
 		}
-		wait.Wait()
-		if !failed.Load() {
-			a.post(func() { a.onRouted(epoch) })
-		}
-	}()
+	}
+	if len(families) < 2 {
+		fill()
+		return
+	}
+	a.emptySlices(epoch, families, fill)
 }
 
-// emptyAll empties the slices if the Service has both families; a pod may have two addresses and its Service one.
-func (a *Agent) emptyAll(epoch failover.Epoch, families map[string]string) bool {
+// emptySlices empties the slices if the Service has both families; a pod may have two addresses and its Service one.
+func (a *Agent) emptySlices(epoch failover.Epoch, families map[string]string, then func()) {
 	var have []string
-	for family := range families {
-		name := names.PrimarySlice(a.Config.Service, family)
-		ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
-		_, err := a.Kube.Slice(ctx, name)
-		cancel()
-		if !apierrors.IsNotFound(err) {
-			have = append(have, name)
+	a.World.Beside(apiTimeout, func(ctx context.Context) {
+		for family := range families {
+			name := names.PrimarySlice(a.Config.Service, family)
+			if _, err := a.Kube.Slice(ctx, name); !apierrors.IsNotFound(err) {
+				have = append(have, name)
+			}
 		}
-	}
-	for _, name := range have {
-		if len(have) > 1 && !a.routeOne(epoch, name, []discoveryv1.Endpoint{}) {
-			return false
+	}, func() {
+		if len(have) < 2 {
+			then()
+			return
 		}
-	}
-	return true
+		left := len(have)
+		for _, name := range have {
+			a.writeSlice(epoch, name, []discoveryv1.Endpoint{}, func() {
+				if left--; left == 0 {
+					then()
+				}
+			})
+		}
+	})
 }
 
 func (a *Agent) holds(epoch failover.Epoch) bool {
-	ch := make(chan bool, 1)
-	a.post(func() { ch <- a.obs.Tenure != nil && a.obs.Tenure.Epoch == epoch })
-	select {
-	case ok := <-ch:
-		return ok
-	case <-a.ctx.Done():
-		return false
-	}
+	return a.obs.Tenure != nil && a.obs.Tenure.Epoch == epoch
 }
 
-func (a *Agent) routeOne(epoch failover.Epoch, name string, endpoints []discoveryv1.Endpoint) bool {
-	for first := true; first || a.holds(epoch); first = false {
-		done, err := a.tryRoute(epoch, name, endpoints)
+// writeSlice writes endpoints into one slice until it succeeded, and then calls then; it stops when the epoch is over.
+func (a *Agent) writeSlice(epoch failover.Epoch, name string, endpoints []discoveryv1.Endpoint, then func()) {
+	var done bool
+	var err error
+	a.World.Beside(apiTimeout, func(ctx context.Context) { done, err = a.tryRoute(ctx, epoch, name, endpoints) }, func() {
 		if done {
-			return true
+			then()
+			return
 		}
 		if err != nil && !apierrors.IsConflict(err) {
 			a.Log.Info("The EndpointSlice was not written; trying again", "slice", name, "why", err.Error())
 		}
-		select {
-		case <-a.ctx.Done():
-			return false
-		case <-time.After(routeRetry):
-		}
-	}
-	return false
+		a.World.After(routeRetry, func() {
+			if a.holds(epoch) {
+				a.writeSlice(epoch, name, endpoints, then)
+			}
+		})
+	})
 }
 
-func (a *Agent) tryRoute(epoch failover.Epoch, name string, endpoints []discoveryv1.Endpoint) (bool, error) {
-	ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
-	defer cancel()
+func (a *Agent) tryRoute(ctx context.Context, epoch failover.Epoch, name string, endpoints []discoveryv1.Endpoint) (bool, error) {
 	slice := a.prefetched.take(name)
 	if slice == nil {
 		var err error
@@ -166,15 +159,15 @@ func (a *Agent) endpoint(ip string) discoveryv1.Endpoint {
 
 // unrouteLater takes a fenced primary out of the slices if nobody replaced it there meanwhile.
 func (a *Agent) unrouteLater(epoch failover.Epoch) {
-	time.AfterFunc(unrouteAfter, func() {
+	a.World.After(unrouteAfter, func() {
 		for family := range a.families() {
 			name := names.PrimarySlice(a.Config.Service, family)
-			ctx, cancel := context.WithTimeout(a.ctx, apiTimeout)
-			if s, err := a.Kube.Slice(ctx, name); err == nil && sliceEpoch(s) == epoch && len(s.Endpoints) > 0 {
-				s.Endpoints = []discoveryv1.Endpoint{}
-				_, _ = a.Kube.UpdateSlice(ctx, s) // the operator does the same when this fails
-			}
-			cancel()
+			a.World.Beside(apiTimeout, func(ctx context.Context) {
+				if s, err := a.Kube.Slice(ctx, name); err == nil && sliceEpoch(s) == epoch && len(s.Endpoints) > 0 {
+					s.Endpoints = []discoveryv1.Endpoint{}
+					_, _ = a.Kube.UpdateSlice(ctx, s) // the operator does the same when this fails
+				}
+			}, func() {})
 		}
 	})
 }

@@ -15,7 +15,6 @@ import (
 	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/agentconfig"
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
 )
 
 // apiServer keeps slices with versions, as the API server does, and notes every state they were in.
@@ -61,35 +60,51 @@ func (k *apiServer) put(name, epoch string, endpoints []discoveryv1.Endpoint) {
 		Annotations: map[string]string{keys.AnnotationEpoch: epoch}}, Endpoints: endpoints}
 }
 
-func router(t *testing.T, k *apiServer, ips ...string) *Agent {
-	t.Helper()
+// still is a World in which time moves only when nothing else is left to do.
+type still struct {
+	World
+	now    failover.Instant
+	timers []func()
+}
+
+func (w *still) Now() failover.Instant           { return w.now }
+func (w *still) After(_ time.Duration, f func()) { w.timers = append(w.timers, f) }
+func (w *still) Beside(_ time.Duration, job work, then func()) {
+	job(context.Background())
+	w.timers = append(w.timers, then)
+}
+
+func router(k *apiServer, ips ...string) *Agent {
+	w := &still{now: 1}
 	a := New(Options{Config: agentconfig.Config{Service: "cache", Namespace: "ns"}, Self: failover.Run{Member: "cache-1", PodUID: "u", BootID: "1.x"},
-		IPs: ips, Node: "n", Kube: k, Log: logr.Discard()})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	t.Cleanup(cancel)
-	a.ctx = ctx
-	a.obs = failover.NewObservation(a.Self, 1, guard.Now(), failover.Durable{})
+		IPs: ips, Node: "n", Kube: k, Log: logr.Discard(), World: w})
+	a.obs = failover.NewObservation(a.Self, 1, w.now, failover.Durable{})
 	a.obs.Tenure = &failover.Tenure{Epoch: 5}
 	return a
 }
 
-// settle runs the agent's loop until the slices are written or the epoch was found to be over.
+// settle runs what was put off until the slices are written or the epoch was found to be over.
 func settle(t *testing.T, a *Agent, done func() bool) {
 	t.Helper()
-	for !done() {
-		select {
-		case f := <-a.inbox:
-			f()
-		case <-a.ctx.Done():
-			t.Fatal("not within 10 s")
+	w := a.World.(*still)
+	for range 1000 {
+		if done() {
+			return
 		}
+		if len(w.timers) == 0 {
+			break
+		}
+		f := w.timers[0]
+		w.timers = w.timers[1:]
+		f()
 	}
+	t.Fatal("nothing is left to do and it is not done")
 }
 
 func TestRouteNamesOnlyThisMember(t *testing.T) {
 	k := &apiServer{slices: map[string]*discoveryv1.EndpointSlice{}}
 	k.put("cache-primary-ipv4", "4", []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.9"}}})
-	a := router(t, k, "10.0.0.1")
+	a := router(k, "10.0.0.1")
 	a.route(5)
 	settle(t, a, func() bool { return a.routed == 5 })
 	s := k.slices["cache-primary-ipv4"]
@@ -103,10 +118,10 @@ func TestRouteEmptiesBothFamiliesFirst(t *testing.T) {
 	old := []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.9"}}}
 	k.put("cache-primary-ipv4", "4", old)
 	k.put("cache-primary-ipv6", "4", old)
-	a := router(t, k, "10.0.0.1", "fd00::1")
-	if !a.emptyAll(5, a.families()) {
-		t.Fatal("the slices were not emptied")
-	}
+	a := router(k, "10.0.0.1", "fd00::1")
+	emptied := false
+	a.emptySlices(5, a.families(), func() { emptied = true })
+	settle(t, a, func() bool { return emptied })
 	if last := k.seen[len(k.seen)-1]; last != "ipv4:0 ipv6:0 " {
 		t.Errorf("after the first pass: %s", last)
 	}
@@ -120,7 +135,7 @@ func TestRouteLeavesANewerEpochAlone(t *testing.T) {
 		k.before = nil
 		k.put(name, "6", newer)
 	}
-	a := router(t, k, "10.0.0.1")
+	a := router(k, "10.0.0.1")
 	a.route(5)
 	settle(t, a, func() bool { return a.routed == 5 })
 	if s := k.slices["cache-primary-ipv4"]; s.Annotations[keys.AnnotationEpoch] != "6" || s.Endpoints[0].Addresses[0] != "10.0.0.7" {

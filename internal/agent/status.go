@@ -6,29 +6,35 @@ import (
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
-	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/wire"
 )
 
 // onOperatorFrame answers the operator.
-func (a *Agent) onOperatorFrame(l *link, f wire.Frame) {
+func (a *Agent) onOperatorFrame(l *Link, f wire.Frame) {
 	switch {
 	case f.WatchStatus != nil:
 		l.watches = true
-		s := a.currentStatus()
-		l.send(wire.Frame{Status: &s})
+		s := a.Status()
+		l.Peer.Send(wire.Frame{Status: &s})
 	case f.Policy != nil:
 		terms := f.Policy.Terms
 		a.policy = &terms
+	case f.Proof != nil:
+		for _, e := range f.Proof.Evidence {
+			a.obs.OnProof(a.now(), e)
+		}
+		for member, uid := range f.Proof.Gone {
+			a.obs.OnGone(member, uid)
+		}
 	case f.Handover != nil:
 		a.onHandoverRequest(l, *f.Handover)
 	}
 }
 
-func (a *Agent) onHandoverRequest(l *link, h wire.Handover) {
+func (a *Agent) onHandoverRequest(l *Link, h wire.Handover) {
 	answer := func(r wire.HandoverReply) {
 		r.ID = h.ID
-		l.send(wire.Frame{HandoverReply: &r})
+		l.Peer.Send(wire.Frame{HandoverReply: &r})
 	}
 	switch {
 	case a.obs.Tenure == nil || a.obs.Tenure.Epoch != h.Epoch:
@@ -43,17 +49,28 @@ func (a *Agent) onHandoverRequest(l *link, h wire.Handover) {
 // publish tells the operator what changed and is worth telling. Lag and position alone are not: a healthy service under
 // load says nothing.
 func (a *Agent) publish() {
-	s := a.currentStatus()
-	a.status.set(s, a.obs.Engine.Healthy && a.obs.Engine.State != failover.EngineStopped)
+	var watching []*Link
+	for l := range a.links {
+		if l.watches {
+			watching = append(watching, l)
+		}
+	}
+	if len(watching) == 0 {
+		return
+	}
+	s := a.Status()
 	if sameStatus(s, a.pushed) {
 		return
 	}
 	a.pushed = s
-	for l := range a.links {
-		if l.watches {
-			l.send(wire.Frame{Status: &s})
-		}
+	for _, l := range watching {
+		l.Peer.Send(wire.Frame{Status: &s})
 	}
+}
+
+// EngineAnswers says that the member is ready, in the sense of a readiness probe.
+func (a *Agent) EngineAnswers() bool {
+	return a.obs.Engine.Healthy && a.obs.Engine.State != failover.EngineStopped
 }
 
 func sameStatus(a, b wire.Status) bool {
@@ -65,9 +82,10 @@ func sameStatus(a, b wire.Status) bool {
 		})
 }
 
-func (a *Agent) currentStatus() wire.Status {
+// Status is what the member knows of itself.
+func (a *Agent) Status() wire.Status {
 	o := a.obs
-	v := failover.Verdict(guard.Now(), o)
+	v := failover.Verdict(a.now(), o)
 	lag := int64(-1)
 	if l, known := o.Lag(); known {
 		lag = l
@@ -79,7 +97,7 @@ func (a *Agent) currentStatus() wire.Status {
 		Message: a.message(), HasData: o.Engine.Data, DataIdentity: o.Engine.DataID, Promise: o.Durable.Promise,
 		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
-		GuardLatenessMicros: a.guard.Lateness().Microseconds(), Takeovers: a.history}
+		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history}
 	return s
 }
 
@@ -105,7 +123,7 @@ func (a *Agent) state() v1alpha1.MemberState {
 		return v1alpha1.MemberStarting
 	}
 	lag, known := o.Lag()
-	if o.Engine.LinkUp && o.Engine.Following == o.Lease.Holder && known && lag <= o.Lease.Terms.MaxLagBytes && o.MayVote(guard.Now()) {
+	if o.Engine.LinkUp && o.Engine.Following == o.Lease.Holder && known && lag <= o.Lease.Terms.MaxLagBytes && o.MayVote(a.now()) {
 		return v1alpha1.MemberFollowing
 	}
 	return v1alpha1.MemberCatchingUp
@@ -130,3 +148,14 @@ func (a *Agent) trouble() string {
 		return a.obs.Engine.Message
 	}
 }
+
+// Holds is the epoch this run holds, 0 if none.
+func (a *Agent) Holds() failover.Epoch {
+	if a.obs.Tenure == nil {
+		return 0
+	}
+	return a.obs.Tenure.Epoch
+}
+
+// Register is the Lease as this member read it last.
+func (a *Agent) Register() failover.Lease { return a.obs.Lease }

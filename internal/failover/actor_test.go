@@ -82,7 +82,7 @@ func (th *theatre) fence(a *actor, target string) {
 	if r == nil {
 		return
 	}
-	r.Target = target
+	r.Target, r.Final = target, target != ""
 	a.obs.Release = nil
 	a.obs.OnRelease(th.now, *r)
 	th.others(a, func(b *actor) { th.send(a, b.name, func(b *actor) { b.obs.OnRelease(th.now, *r) }) })

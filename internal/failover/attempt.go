@@ -37,18 +37,19 @@ const (
 
 // Attempt is one try of one candidate to take over under one version of the Lease.
 type Attempt struct {
-	ID       int64
-	Epoch    Epoch
-	Version  string
-	Holder   Run
-	Phase    Phase
-	Detected Instant // when the reason for it was learned
-	Began    Instant // of the phase
-	PreVotes map[string]PreVoteReply
-	Promises map[string]Arrived
-	Evidence EvidenceKind
-	Promised Instant // when promises and evidence were complete
-	Asked    bool    // a handover
+	ID         int64
+	Epoch      Epoch
+	Version    string
+	Holder     Run
+	Phase      Phase
+	Detected   Instant // when the reason for it was learned
+	Began      Instant // of the phase
+	PreVotes   map[string]PreVoteReply
+	Promises   map[string]Arrived
+	Evidence   EvidenceKind
+	Promised   Instant // when promises and evidence were complete
+	Asked      bool    // a handover
+	handedOver []Epoch // sets whose primary released its right at a position that this member has
 	// Released: the holder itself gave its right up, so there is nobody to disturb and no need to ask first.
 	Released bool
 }
@@ -83,8 +84,17 @@ func (o *Observation) HolderGone(now Instant, r Request) bool {
 
 // NextPhase moves the attempt on.
 func (o *Observation) NextPhase(now Instant, p Phase) {
-	if o.Attempt != nil {
-		o.Attempt.Phase, o.Attempt.Began = p, now
+	a := o.Attempt
+	if a == nil {
+		return
+	}
+	a.Phase, a.Began = p, now
+	if p == PhaseGranting {
+		for _, s := range o.countedSets() {
+			if o.handedOver(s) {
+				a.handedOver = append(a.handedOver, s.Epoch)
+			}
+		}
 	}
 }
 
@@ -130,7 +140,7 @@ func (o *Observation) OnPreVoteReply(r PreVoteReply) {
 // OnPromise takes in a promise. One of another version or epoch counts nothing (rule SameVersion).
 func (o *Observation) OnPromise(now Instant, p Promise) {
 	a := o.Attempt
-	if a == nil || p.ID != a.ID || p.To != o.Self || p.Version != a.Version || p.Epoch != a.Epoch {
+	if a == nil || p.ID != a.ID || p.To != o.Self || p.Epoch != a.Epoch || (p.Version != a.Version && o.keeps(SameVersion)) {
 		return
 	}
 	a.Promises[p.From.Member] = Arrived{Promise: p, At: now}
@@ -139,14 +149,47 @@ func (o *Observation) OnPromise(now Instant, p Promise) {
 	}
 }
 
-// promisedBy counts promises that are given by the run we are connected to; one of another run of that member is void.
-func (a *Attempt) promisedBy(m string) bool {
+// promised counts promises: those that members gave, the API server's, and those of pods that can never start again.
+func (o *Observation) promised(now Instant, a *Attempt, m string) bool {
+	if m == APIServer {
+		return o.apiAgrees(now)
+	}
 	p, ok := a.Promises[m]
-	return ok && p.Given
+	return (ok && p.Given) || (!ok && o.goneFor(now, m, a))
 }
 
 // agreed counts pre-votes.
-func (a *Attempt) agreed(m string) bool { return a.PreVotes[m].Agrees }
+func (o *Observation) agreed(now Instant, a *Attempt, m string) bool {
+	if m == APIServer {
+		return o.apiAgrees(now)
+	}
+	return m == o.Self.Member || a.PreVotes[m].Agrees || o.goneFor(now, m, a)
+}
+
+// GrantTerms are the terms that a grant writes: the new synchronous set, and the members without those that were counted
+// by proof; they return through next.
+func (o *Observation) GrantTerms(now Instant, a *Attempt) Terms {
+	terms := o.Lease.Terms
+	terms.Sets = o.nextSet(a.Epoch)
+	answered := func(m string) bool { return m == APIServer && o.apiAgrees(now) || a.Promises[m].Given }
+	if terms.Majority(answered) {
+		return terms
+	}
+	without := func(list []MemberEntry) []MemberEntry {
+		return slices.DeleteFunc(slices.Clone(list), func(m MemberEntry) bool { return !a.Promises[m.Name].Given && o.goneFor(now, m.Name, a) })
+	}
+	terms.Members = oddVotes(without(terms.Members))
+	terms.Next = without(terms.Next)
+	return terms
+}
+
+// oddVotes gives every member of a short list its vote: without it one of two voters could not be replaced by another.
+func oddVotes(list []MemberEntry) []MemberEntry {
+	for i := range list {
+		list[i].Voter = list[i].Voter || len(list) <= 3
+	}
+	return list
+}
 
 // VoidPromise drops what a member promised in an earlier life.
 func (o *Observation) VoidPromise(run Run) {

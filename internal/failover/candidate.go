@@ -21,11 +21,7 @@ type guard struct {
 // guards are asked in this order; the first that refuses is reported.
 var guards = []guard{
 	{"NotAMember", func(_ Instant, o *Observation) string {
-		list := o.Lease.Terms.Members
-		if len(o.Lease.Terms.Next) > 0 {
-			list = o.Lease.Terms.Next
-		}
-		if slices.ContainsFunc(list, func(m MemberEntry) bool { return m.Name == o.Self.Member }) {
+		if slices.ContainsFunc(o.Lease.Terms.NextMembers(), func(m MemberEntry) bool { return m.Name == o.Self.Member }) {
 			return ""
 		}
 		return "the Lease does not list it as a member"
@@ -61,18 +57,41 @@ var guards = []guard{
 		return ""
 	}},
 	{"NotSynchronised", func(_ Instant, o *Observation) string {
+		if o.Lease.Terms.Set() != nil {
+			return o.notNamed()
+		}
 		if o.Lease.Terms.Opened > 0 && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened && !o.nobodyHasData() {
 			return fmt.Sprintf("it has not finished copying the data of epoch %d; it has epoch %d", o.Lease.Terms.Opened, o.Engine.Position.DataEpoch)
 		}
 		return ""
 	}},
 	{"Lagging", func(_ Instant, o *Observation) string {
+		if o.Lease.Terms.Set() != nil {
+			return "" // R of the set say who has all that was acknowledged, whatever else the primary had
+		}
 		lag, known := o.Lag()
 		if known && lag > o.Lease.Terms.MaxLagBytes {
 			return fmt.Sprintf("it is %d bytes behind, more than the policy's candidates.maxLagBytes of %d", lag, o.Lease.Terms.MaxLagBytes)
 		}
 		return ""
 	}},
+}
+
+// notNamed says why a member's data is not what the synchronous sets count, or nothing.
+func (o *Observation) notNamed() string {
+	if !o.keeps(SyncQuorum) || len(o.countedSets()) == 0 {
+		return ""
+	}
+	for _, s := range o.countedSets() {
+		own := s.Replicas[o.Self.Member]
+		if s.Primary == o.Self.Member {
+			own = s.PrimaryData
+		}
+		if o.identified(own, o.Engine.DataID) {
+			return ""
+		}
+	}
+	return "it does not have the data that the synchronous set counts on: it has not caught up since it lost its own"
 }
 
 // Verdict asks every guard about this member itself.
@@ -93,7 +112,7 @@ func (o *Observation) Rank(now Instant) Rank {
 // Lag is how far this member is behind the last position heard of the holder; offsets of different data epochs do not
 // compare, and then nothing is known.
 func (o *Observation) Lag() (int64, bool) {
-	if !o.Heard.Known || o.Heard.Position.DataEpoch != o.Engine.Position.DataEpoch {
+	if !o.Heard.Known || (o.Heard.Position.DataEpoch != o.Engine.Position.DataEpoch && o.keeps(DataEpoch)) {
 		return 0, false
 	}
 	return max(0, o.Heard.Position.Offset-o.Engine.Position.Offset), true
@@ -103,7 +122,7 @@ func (o *Observation) Lag() (int64, bool) {
 // none has more (an unknown lag is no candidate otherwise).
 func (o *Observation) lagNeedsAll() bool {
 	_, known := o.Lag()
-	return !known && o.Lease.Terms.Opened > 0
+	return !known && o.Lease.Terms.Opened > 0 && o.Lease.Terms.Set() == nil
 }
 
 // nobodyHasData reports that every member promised and said that it has no data, with an engine that keeps none over
@@ -124,8 +143,11 @@ func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
 	if v := Verdict(now, o); !v.Eligible {
 		return false, v.Message
 	}
-	if r := o.Release; a.Asked && r != nil && !o.Engine.Position.Less(r.Position) {
+	if r := o.Release; a.Asked && r != nil && r.Final && !o.Engine.Position.Less(r.Position) {
 		return true, "" // it was asked, and it has all that the old primary had
+	}
+	if missing := o.syncMissing(a); missing != "" {
+		return false, "it cannot know that it has all that was acknowledged: " + missing
 	}
 	mine := o.Rank(now)
 	answered := 0
@@ -137,6 +159,9 @@ func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
 		answered++
 		if m != o.Self.Member && p.Rank.Better(mine) && p.From != a.Holder {
 			return false, m + " is the better candidate"
+		}
+		if o.Lease.Terms.Set() != nil && o.keeps(SyncQuorum) && o.isNamed(m, p.DataID) && o.Engine.Position.Less(p.Position) {
+			return false, m + " has more of the data that was acknowledged and is no candidate itself"
 		}
 	}
 	if o.lagNeedsAll() && answered < len(o.Lease.Terms.Names()) {

@@ -32,6 +32,12 @@ const (
 	GiveUp ActionKind = "GiveUp"
 	// Renumber swaps the Lease to the next epoch for this same run.
 	Renumber ActionKind = "Renumber"
+	// Renew swaps the Lease for itself: the API server's acknowledgement, where it votes (rule Voters, two members).
+	Renew ActionKind = "Renew"
+	// Configure tells the engine how many replicas its acknowledgements wait for.
+	Configure ActionKind = "Configure"
+	// Detach cuts the engine off everybody: the Lease does not list this member any more.
+	Detach ActionKind = "Detach"
 	// WriteTerms swaps the Lease's terms for Terms, epoch and holder unchanged.
 	WriteTerms ActionKind = "WriteTerms"
 	// HandOver hands the right to write to another member (rule Handover).
@@ -47,6 +53,7 @@ type Action struct {
 	Note     string
 	Durable  *Durable
 	Terms    *Terms
+	Quorum   int
 	Detected Instant
 	Pause    time.Duration
 }
@@ -112,7 +119,16 @@ func decideEngine(o *Observation, d *Decision) {
 // (rule PromiseForbidsFollowing).
 func decideFollower(o *Observation, d *Decision) {
 	h := o.Heard
-	if o.Engine.State != EngineRunning || h.Run.IsZero() || h.Epoch < o.Durable.Promise || h.Epoch < o.Lease.Epoch {
+	if o.Engine.State == EngineRunning && o.LeaseRead != 0 && !o.Lease.Terms.HasMember(o.Self.Member) {
+		if !o.Engine.Following.IsZero() {
+			d.do(Action{Kind: Detach, Epoch: o.Lease.Epoch, Note: "the Lease does not list it as a member"})
+		}
+		return
+	}
+	if o.Engine.State != EngineRunning || h.Run.IsZero() || h.Epoch < o.Lease.Epoch {
+		return
+	}
+	if h.Epoch < o.Durable.Promise && o.keeps(PromiseForbidsFollowing) {
 		return
 	}
 	if !h.Open || h.Run == o.Self || (o.Engine.Following == h.Run && o.Engine.FollowingEpoch == h.Epoch) {
@@ -125,11 +141,13 @@ func decideFollower(o *Observation, d *Decision) {
 func holderMustStop(now Instant, o *Observation) string {
 	t := o.Tenure
 	switch {
-	case o.Lease.Epoch > t.Epoch && o.Lease.Holder != o.Self:
+	case o.Lease.Epoch > t.Epoch && !o.named(o.Lease.Holder):
 		return fmt.Sprintf("the Lease has epoch %d of %s", o.Lease.Epoch, o.Lease.Holder.Member)
 	case o.Heard.Epoch > t.Epoch && o.Heard.Run != o.Self:
 		return fmt.Sprintf("%s heartbeats epoch %d", o.Heard.Run.Member, o.Heard.Epoch)
-	case o.ClockJumped:
+	case t.Told > t.Epoch && !o.keeps(FenceOnHolderOnly):
+		return fmt.Sprintf("epoch %d is promised", t.Told)
+	case o.ClockJumped && o.keeps(ClockJump):
 		return "the wall clock jumped against the clock of the lease"
 	case !t.Opened:
 		return openingOverdue(now, o)
@@ -137,10 +155,30 @@ func holderMustStop(now Instant, o *Observation) string {
 		return "its engine ended"
 	case !o.Engine.Healthy:
 		return "its engine does not answer"
-	case now >= t.ServeUntil(o.Lease.Terms):
+	case !o.mayServe(now):
 		return "no majority acknowledged a heartbeat in time"
 	}
 	return ""
+}
+
+// mayServe reports whether the right to write still holds (rule MajorityServe). An isolated asynchronous primary goes on
+// where the Lease, by its own hand, says PreferAvailability.
+func (o *Observation) mayServe(now Instant) bool {
+	return now < o.ServeUntil() || !o.keeps(MajorityServe)
+}
+
+// Forever is an instant that never comes.
+const Forever = Instant(1<<63 - 1)
+
+// ServeUntil is when this holder's engine must be dead; 0: at once.
+func (o *Observation) ServeUntil() Instant {
+	if o.Tenure == nil {
+		return 0
+	}
+	if t := o.Lease.Terms; o.Tenure.Opened && t.Partition == PreferAvailability && t.Set() == nil {
+		return Forever
+	}
+	return o.Tenure.ServeUntil(o.Lease.Terms)
 }
 
 // openingOverdue gives an epoch up that could not be opened, so that somebody else may take the next one.
@@ -164,15 +202,29 @@ func decideHolder(now Instant, o *Observation, desired Policy, d *Decision) {
 		d.do(Action{Kind: Remember, Durable: o.durableWith(t.Epoch, EpochRun{Epoch: t.Epoch, Run: o.Self})})
 		return
 	}
+	if in, ok := t.renewIn(now, terms); ok && in <= 0 {
+		next := terms
+		next.Renewed++
+		d.do(Action{Kind: Renew, Epoch: t.Epoch, Terms: &next})
+	} else if ok {
+		d.lookAgainIn(in)
+	}
 	if !t.Opened {
 		decideOpening(now, o, d)
 		return
 	}
-	d.lookAgainIn(t.ServeUntil(terms).Sub(now))
+	if until := o.ServeUntil(); until != Forever {
+		d.lookAgainIn(until.Sub(now))
+	}
+	if want := o.QuorumTarget(now); terms.Set() != nil && want > terms.Set().Quorum && want > o.Engine.Quorum {
+		d.do(Action{Kind: Configure, Epoch: t.Epoch, Quorum: want})
+	}
 	switch next := termsWanted(now, o, desired); {
-	case t.Told > t.Epoch:
+	case t.Told > t.Epoch && o.keeps(HolderRenumbers):
 		d.note("takes epoch %d for the same run, since a member promised it", t.Epoch+1)
-		d.do(Action{Kind: Renumber, Epoch: t.Epoch + 1})
+		next := terms
+		next.Sets = o.nextSet(t.Epoch + 1)
+		d.do(Action{Kind: Renumber, Epoch: t.Epoch + 1, Terms: &next})
 	case next != nil:
 		d.do(Action{Kind: WriteTerms, Epoch: t.Epoch, Terms: next})
 	}
@@ -196,17 +248,35 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 		d.do(Action{Kind: StartEngine})
 		return
 	}
-	if o.Engine.State == EngineRunning && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened && !o.Tenure.freshStart(o.Lease.Terms) {
+	if o.Engine.State == EngineRunning && o.Lease.Terms.Set() == nil && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened && !o.Tenure.freshStart(o.Lease.Terms) {
 		note := "its engine lost the data it was chosen for"
 		d.note("gives epoch %d up: %s", o.Tenure.Epoch, note)
 		d.do(Action{Kind: Fence, Epoch: o.Tenure.Epoch, Note: note})
 		return
 	}
+	if o.Lease.Terms.Quorum > 0 && (o.Lease.Terms.Set() == nil || o.Lease.Terms.Set().Epoch != o.Tenure.Epoch) {
+		next := o.Lease.Terms
+		next.Sets = o.nextSet(o.Tenure.Epoch)
+		d.do(Action{Kind: WriteTerms, Epoch: o.Tenure.Epoch, Terms: &next}) // the set is in force before the engine opens
+		return
+	}
+	missing, surpassed := o.syncConfirmed(o.Tenure)
+	if surpassed != "" {
+		note := surpassed + " has more of the data that was acknowledged"
+		d.note("gives epoch %d up: %s", o.Tenure.Epoch, note)
+		d.do(Action{Kind: Fence, Epoch: o.Tenure.Epoch, Note: note})
+		return
+	}
 	ok, at := o.Tenure.ConfirmedAt(now, o.Lease.Terms)
+	ok = ok || !o.keeps(OpenOnAcks)
 	if at != 0 {
 		d.lookAgainIn(at.Sub(now))
 	}
-	if ok && o.Engine.State == EngineRunning && o.Engine.Healthy && now < o.Tenure.ServeUntil(o.Lease.Terms) {
+	if ok && missing != "" {
+		d.note("does not open epoch %d yet: %s", o.Tenure.Epoch, missing)
+		return
+	}
+	if ok && o.Engine.State == EngineRunning && o.Engine.Healthy && o.mayServe(now) {
 		d.do(Action{Kind: Open, Epoch: o.Tenure.Epoch})
 	}
 }
@@ -219,6 +289,13 @@ func termsWanted(now Instant, o *Observation, desired Policy) *Terms {
 	next.Opened = max(cur.Opened, t.Epoch)
 	if desired != nil {
 		next = withPolicy(next, *desired)
+	}
+	if len(cur.Next) > 0 && t.Joint != 0 && t.sentBy(max(t.Joint, t.Learned), cur) {
+		next.Members, next.Next = cur.Next, nil // it served under both (rule JointVoters)
+	}
+	next.Sets = o.setWanted(now, next)
+	if next.PartitionWas != "" && t.Adopted != 0 && cur.Partition == next.Partition && t.sentBy(max(t.PartitionSince, t.Learned), cur) {
+		next.PartitionWas = ""
 	}
 	if next.WaitMillis > next.LeaseMillis && t.Adopted != 0 && cur.LeaseMillis == next.LeaseMillis &&
 		since(now, t.Adopted) > time.Duration(next.WaitMillis)*time.Millisecond {
@@ -238,7 +315,12 @@ func withPolicy(cur, want Terms) Terms {
 		cur.WaitMillis = max(cur.WaitMillis, cur.LeaseMillis)
 	}
 	cur.LeaseMillis, cur.HeartbeatMillis, cur.SuspectMillis = want.LeaseMillis, want.HeartbeatMillis, want.SuspectMillis
-	cur.EngineTimeoutMillis, cur.Partition = want.EngineTimeoutMillis, want.Partition
+	cur.EngineTimeoutMillis = want.EngineTimeoutMillis
+	if want.Partition != cur.Partition && cur.PartitionWas == "" {
+		cur.PartitionWas, cur.Partition = cur.Partition, want.Partition
+	}
+	cur.TwoWriters, cur.EveryWaits = want.TwoWriters, want.EveryWaits
+	cur.Quorum, cur.OnTooFew = want.Quorum, want.OnTooFew
 	cur.MaxLagBytes, cur.Excluded, cur.MinReplicasToWrite = want.MaxLagBytes, want.Excluded, want.MinReplicasToWrite
 	return cur
 }
@@ -351,13 +433,17 @@ func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
 			return
 		}
 	}
-	own := func(m string) bool { return m == o.Self.Member || a.agreed(m) }
-	if o.Lease.Terms.Majority(own) {
+	if !o.keeps(PreVote) || o.Lease.Terms.Majority(func(m string) bool { return o.agreed(now, a, m) }) {
 		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
 		return
 	}
 	left := preVoteTimeout - since(now, a.Began)
-	if left <= 0 || refusedByAll(o, a) {
+	if in := o.apiAgreesIn(now); o.Lease.Terms.APIVotes() && in > 0 {
+		left = max(left, in+time.Millisecond) // that voter agrees by time alone
+	} else if refusedByAll(o, a) {
+		left = 0
+	}
+	if left <= 0 {
 		d.note("a majority would not promise: %s", refusals(o, a))
 		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "a majority would not promise"})
 		return
@@ -393,7 +479,7 @@ func refusals(o *Observation, a *Attempt) string {
 }
 
 func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
-	if !o.Lease.Terms.Majority(a.promisedBy) {
+	if !o.Lease.Terms.Majority(func(m string) bool { return o.promised(now, a, m) }) {
 		if left := promiseTimeout - since(now, a.Began); left > 0 {
 			d.lookAgainIn(left)
 			return
@@ -403,6 +489,9 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 	}
 	limit := stragglerWait
 	if lag, known := o.Lag(); known && lag > 0 {
+		limit = behindWait
+	}
+	if o.syncMissing(a) != "" {
 		limit = behindWait
 	}
 	if left := limit - since(now, a.Began); left > 0 && o.promiseMissing(a) {
@@ -425,7 +514,8 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Pause: yieldFor, Note: why})
 		return
 	}
-	d.do(Action{Kind: Grant, Epoch: a.Epoch, Note: string(kind)})
+	terms := o.GrantTerms(now, a)
+	d.do(Action{Kind: Grant, Epoch: a.Epoch, Note: string(kind), Terms: &terms})
 }
 
 // promiseMissing reports that a member we are connected to has not answered yet.

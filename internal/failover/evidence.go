@@ -24,7 +24,7 @@ func (o *Observation) noWait(now Instant, run Run, epoch Epoch) (EvidenceKind, b
 			if since(now, p.Since) >= processGoneWait {
 				return ProcessGone, true
 			}
-		case ContainerTerminated, NodeOutOfService:
+		case ContainerTerminated, NodeOutOfService, Asserted:
 			return p.Kind, true
 		}
 	}
@@ -45,6 +45,9 @@ func (o *Observation) pendingProof(now Instant, run Run) time.Duration {
 
 // Contradicted takes in that a promiser still has a connection to the run that was thought to be gone.
 func (o *Observation) Contradicted(run Run) {
+	if !o.keeps(Contradicted) {
+		return
+	}
 	kept := o.Proofs[:0]
 	for _, p := range o.Proofs {
 		if p.Run != run || p.Kind != ProcessGone {
@@ -63,26 +66,72 @@ func (o *Observation) Sufficient(now Instant, a *Attempt) (kind EvidenceKind, wa
 	if d := o.pendingProof(now, a.Holder); d > 0 {
 		return "", d, false
 	}
+	if o.quorumIsCut(a) {
+		return QuorumCut, 0, true
+	}
 	if !o.silenceCounts(a) {
 		return "", 0, false
 	}
-	if d := a.silentUntil(o.Self, o.lower(now, a.Epoch, Run{}), now); d > now {
-		return "", d.Sub(now), false
+	if at := o.silentUntil(now, a); at > now {
+		return "", at.Sub(now), false
 	}
 	return LeaseExpired, 0, true
+}
+
+// quorumIsCut: where every acknowledgement waits for W replicas and R of them were cut, R + W > N, there are not enough
+// left for any (rule Evidence, QuorumCut).
+func (o *Observation) quorumIsCut(a *Attempt) bool {
+	t := o.Lease.Terms
+	return t.EveryWaits && t.Accepts(QuorumCut) && len(o.countedSets()) > 0 && o.syncMissing(a) == ""
+}
+
+// silentUntil is when nothing that voters acknowledged below the attempt's epoch can count any more.
+func (o *Observation) silentUntil(now Instant, a *Attempt) Instant {
+	if !o.keeps(WaitFromAcks) {
+		return a.Detected.Add(o.Lease.Terms.LeaseDuration() - o.Lease.Terms.SuspectAfter())
+	}
+	at := a.silentUntil(o.Self, o.lower(now, a.Epoch, Run{}), now)
+	if o.Lease.Terms.APIVotes() {
+		wait := o.Lease.Terms.WaitDuration()
+		at = max(at, o.RenewedSince.Add(wait+Drift(wait)))
+	}
+	return at
+}
+
+// apiAgrees reports whether the API server's vote may be counted on: at once for a holder that is proven dead, else when
+// the Lease was seen unrenewed for suspectAfter since the suspicion began (rule Suspect, two members). The vote itself is
+// the compare-and-swap.
+func (o *Observation) apiAgrees(now Instant) bool { return o.apiAgreesIn(now) <= 0 }
+
+func (o *Observation) apiAgreesIn(now Instant) time.Duration {
+	if _, ok := o.noWait(now, o.Lease.Holder, o.Lease.Epoch); ok || o.pendingProof(now, o.Lease.Holder) > 0 {
+		return 0
+	}
+	in := o.SuspectIn(now)
+	if !o.keeps(APIVoteWaits) {
+		return in
+	}
+	suspect := o.suspectAfter()
+	return max(in+suspect, suspect-since(now, o.RenewedSince))
 }
 
 // silenceCounts reports whether LeaseExpired may be evidence: the policy accepts it, more than one member votes, and
 // nobody acknowledged a heartbeat of a primary that goes on when isolated.
 func (o *Observation) silenceCounts(a *Attempt) bool {
 	terms := o.Lease.Terms
-	if !terms.Accepts(LeaseExpired) || terms.Partition == PreferAvailability {
+	if !terms.Accepts(LeaseExpired) {
 		return false
 	}
 	for _, set := range terms.VoterSets() {
 		if len(set) < 2 {
 			return false
 		}
+	}
+	if terms.TwoWriters {
+		return true // the declared exception
+	}
+	if terms.Available() {
+		return false
 	}
 	for _, p := range a.Promises {
 		for _, l := range p.Lower {

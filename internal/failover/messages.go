@@ -115,6 +115,8 @@ type Release struct {
 	Run      Run      `json:"run"`
 	Epoch    Epoch    `json:"epoch"`
 	Position Position `json:"position"`
+	// Final: writes had been held back before, so that Position is all there ever was in the epoch.
+	Final bool `json:"final,omitempty"`
 	// Target is the member asked to take over; the others leave it Handover milliseconds.
 	Target string `json:"target,omitempty"`
 }
@@ -132,8 +134,10 @@ func (r Rank) Better(o Rank) bool {
 	switch {
 	case r.Eligible != o.Eligible:
 		return r.Eligible
-	case r.Position != o.Position:
-		return o.Position.Less(r.Position)
+	case o.Position.Less(r.Position):
+		return true
+	case r.Position.Less(o.Position):
+		return false
 	case r.Preferred != o.Preferred:
 		return r.Preferred
 	default:

@@ -23,6 +23,7 @@ type Engine struct {
 	// Writable: it was promoted by this run and not fenced since.
 	Writable bool
 	Position Position
+	At       Instant // when Position was read
 	// Following is the run it was told to follow and FollowingEpoch the epoch; zero: nobody.
 	Following      Run
 	FollowingEpoch Epoch
@@ -33,7 +34,9 @@ type Engine struct {
 	DataID string
 	// Persistent engines keep their data over a restart.
 	Persistent bool
-	Message    string
+	// Quorum is how many replicas each acknowledgement of this engine waits for, as last configured (W).
+	Quorum  int
+	Message string
 }
 
 // Durable is what is on disk before it is said to anybody (rule PromiseDurable).
@@ -71,6 +74,7 @@ type Heard struct {
 	Known    bool // Position is known
 	Open     bool
 	Upstream string
+	Pace     Pace
 }
 
 // Proof is evidence with the instant since which it is held.
@@ -102,6 +106,8 @@ type Observation struct {
 	// succeeded, 0 if none did.
 	LeaseSince Instant
 	LeaseRead  Instant
+	// RenewedSince is when the holder's newest renewal at the API server, or its grant, was first seen.
+	RenewedSince Instant
 
 	Durable Durable
 	Engine  Engine
@@ -110,6 +116,8 @@ type Observation struct {
 	Proofs  []Proof
 	Release *HeldRelease
 	Links   map[string]Link
+	// Gone are pods that can never start again, by member: the operator's proof (rule JointVoters).
+	Gone map[string]string
 
 	Tenure  *Tenure
 	Ended   Epoch // the highest epoch that this run held and gave up
@@ -123,12 +131,16 @@ type Observation struct {
 	Leaving bool
 	// ClockJumped: the wall clock jumped against CLOCK_BOOTTIME by more than the margin during this tenure (rule Clock).
 	ClockJumped bool
+	// Stalled is for how long this member itself did not run since it last heard the holder: that is no silence of others.
+	Stalled time.Duration
+	// Without switches rules off; for tests.
+	Without Rule
 }
 
 // NewObservation is what a member knows when its agent starts. Acknowledgements that its earlier runs gave may still
 // count, and nobody remembers when they were given, so they are taken as given now (rule PromiseDurable).
 func NewObservation(self Run, ordinal int, now Instant, durable Durable) *Observation {
-	return &Observation{Self: self, Ordinal: ordinal, Started: now, Durable: durable, Links: map[string]Link{}}
+	return &Observation{Self: self, Ordinal: ordinal, Started: now, Durable: durable, Links: map[string]Link{}, Gone: map[string]string{}}
 }
 
 // OnLease takes in the Lease as read. quorum is true for a read that the API server answered from its quorum.
@@ -136,9 +148,13 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 	if l.Epoch < o.Lease.Epoch {
 		return // a stale watch; a Lease set back by hand changes nobody's mind (rule LeaseGuarded)
 	}
-	if o.LeaseSince == 0 || l.Epoch != o.Lease.Epoch || l.Holder != o.Lease.Holder {
+	changed := o.LeaseSince == 0 || l.Epoch != o.Lease.Epoch || l.Holder != o.Lease.Holder
+	if changed {
 		o.LeaseSince = now
 		o.Failures = 0
+	}
+	if changed || l.Terms.Renewed != o.Lease.Terms.Renewed {
+		o.RenewedSince = now
 	}
 	first := o.LeaseRead == 0
 	o.Lease = l
@@ -148,9 +164,7 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 	if quorum && first {
 		o.assumeGiven()
 	}
-	if a := o.Attempt; a != nil && a.Version != l.Version && (l.Holder != o.Self || a.Epoch != l.Epoch) {
-		o.Attempt = nil // rule SameVersion: collect again
-	}
+	o.checkAttempt(l)
 	if o.Release != nil && (o.Release.Epoch != l.Epoch || o.Release.Run != l.Holder) {
 		o.Release = nil
 	}
@@ -160,10 +174,26 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 	o.beginTenure(now)
 }
 
+// checkAttempt drops an attempt whose version is over (rule SameVersion): what it collected is collected again.
+func (o *Observation) checkAttempt(l Lease) {
+	a := o.Attempt
+	if a == nil || a.Version == l.Version || (l.Holder == o.Self && a.Epoch == l.Epoch) {
+		return
+	}
+	if !o.keeps(SameVersion) && l.Epoch < a.Epoch {
+		a.Version = l.Version
+		return
+	}
+	o.Attempt = nil
+}
+
 // assumeGiven dates what earlier runs of this pod acknowledged to the start of this one. A promise whose run is not on
 // record may have been followed by acknowledgements: to the Lease's holder if that is the epoch, else to a run that
 // nobody remembers. That one stays unnamed, and no evidence about a named one shortens the wait for it.
 func (o *Observation) assumeGiven() {
+	if !o.keeps(StartIsLastAck) {
+		return
+	}
 	given := o.Durable.Given
 	if p := o.Durable.Promise; p > 0 && !slices.ContainsFunc(given, func(g EpochRun) bool { return g.Epoch == p }) {
 		to := EpochRun{Epoch: p}
@@ -181,9 +211,10 @@ func (o *Observation) assumeGiven() {
 // beginTenure starts a tenure when the Lease names this very run for an epoch it has not given up (rule RunBound).
 func (o *Observation) beginTenure(now Instant) {
 	l := o.Lease
-	if l.Holder != o.Self || l.Epoch <= o.Ended {
+	if !o.named(l.Holder) || (l.Epoch <= o.Ended && o.keeps(ReleasedFinal)) {
 		return
 	}
+	won := o.Attempt
 	switch {
 	case o.Tenure == nil:
 		o.Tenure, o.ClockJumped = newTenure(now, l.Epoch), false
@@ -192,9 +223,31 @@ func (o *Observation) beginTenure(now Instant) {
 	}
 	o.Tenure.OnTerms(now, l.Terms)
 	o.OnDurableTenure(now)
-	if o.Attempt != nil {
-		o.Tenure.Won = o.Attempt
+	if won != nil {
+		o.Tenure.Won = won
+		for _, e := range won.handedOver {
+			o.Tenure.handedOver[e] = true
+		}
+		if won.Phase == PhaseGranting { // the grant is the API server's first acknowledgement
+			o.OnRenewed(now, won.Began)
+		}
 		o.Attempt = nil
+	}
+}
+
+// named reports whether a holder is this run.
+func (o *Observation) named(holder Run) bool {
+	if !o.keeps(RunBound) {
+		return holder.Member == o.Self.Member && !holder.IsZero()
+	}
+	return holder == o.Self
+}
+
+// OnRenewed takes in that a compare-and-swap of the Lease by this holder, sent at an instant, succeeded.
+func (o *Observation) OnRenewed(now, sent Instant) {
+	if t := o.Tenure; t != nil {
+		c := t.Acks[APIServer]
+		t.Acks[APIServer] = Counted{Sent: max(c.Sent, sent), Arrived: now}
 	}
 }
 
@@ -227,9 +280,31 @@ func (o *Observation) OnRelease(now Instant, r Release) {
 	}
 }
 
+// OnGone takes in the operator's proof that a pod can never start again.
+func (o *Observation) OnGone(member, podUID string) {
+	if podUID != "" {
+		o.Gone[member] = podUID
+	}
+}
+
+// goneFor reports whether a voter that cannot answer counts as having promised: its pod can never start again, no later
+// pod of that member is known, and the holder's run is proven dead, not merely silent (rule JointVoters).
+func (o *Observation) goneFor(now Instant, member string, a *Attempt) bool {
+	uid, ok := o.Gone[member]
+	if !ok || member == o.Self.Member {
+		return false
+	}
+	if run := o.Links[member].Run; !run.IsZero() && run.PodUID != uid {
+		return false
+	}
+	_, proven := o.noWait(now, a.Holder, a.Epoch-1)
+	return proven
+}
+
 // OnFenced takes in that this run's engine was killed and every process reaped. What it held, it holds no more.
 func (o *Observation) OnFenced(now Instant) *Release {
-	o.Engine = Engine{State: EngineStopped, Position: o.Engine.Position, Persistent: o.Engine.Persistent, Data: o.Engine.Data}
+	e := o.Engine
+	o.Engine = Engine{State: EngineStopped, Position: e.Position, Persistent: e.Persistent, Data: e.Data, DataID: e.DataID}
 	if o.Tenure == nil {
 		return nil
 	}

@@ -1,7 +1,7 @@
 package failover
 
 import (
-	"sort"
+	"slices"
 	"time"
 )
 
@@ -20,6 +20,13 @@ type Tenure struct {
 	Durable bool
 	Beat    Instant // when the last heartbeats were sent
 	Acks    map[string]Counted
+	// Joint is when the change of members under way was learned of; 0: none is.
+	Joint Instant
+	// PartitionSince is when the partition choice in force was learned of.
+	PartitionSince Instant
+	partition      PartitionChoice
+	// handedOver are the epochs whose primary released them at a position that this run had when it took over.
+	handedOver map[Epoch]bool
 	// Adopted is when the L in force was first served under; raised when a longer one was first seen.
 	Adopted Instant
 	raised  Instant
@@ -37,10 +44,13 @@ type Counted struct {
 	DataID   string
 	Healthy  bool
 	Eligible bool
+	// Target is what the primary had after this data was first heard of, at Since; 0: not known yet.
+	Target int64
+	Since  Instant
 }
 
 func newTenure(now Instant, epoch Epoch) *Tenure {
-	return &Tenure{Epoch: epoch, Learned: now, Acks: map[string]Counted{}}
+	return &Tenure{Epoch: epoch, Learned: now, Acks: map[string]Counted{}, handedOver: map[Epoch]bool{}}
 }
 
 // freshStart reports that the epoch was won because every member had lost its data.
@@ -86,12 +96,18 @@ func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
 		t.Told = max(t.Told, a.Promise)
 		return
 	}
-	if a.Epoch != t.Epoch || a.Forgotten || a.Echo < t.Learned || a.Echo > now {
+	if a.Epoch != t.Epoch || a.Forgotten || (a.Echo < t.Learned && o.keeps(OpenOnAcks)) || a.Echo > now {
 		return
 	}
 	c := t.Acks[a.From.Member]
 	if c.Run != a.From {
 		c = Counted{Run: a.From}
+	}
+	if c.DataID != a.DataID || c.Since == 0 {
+		c.Since, c.Target = now, 0
+	}
+	if c.Target == 0 && o.Engine.At > c.Since && o.Engine.Writable {
+		c.Target = max(o.Engine.Position.Offset, 1)
 	}
 	c.Sent, c.Arrived, c.Theirs = max(c.Sent, a.Echo), now, max(c.Theirs, a.Sent)
 	c.Position, c.DataID, c.Healthy, c.Eligible = a.Position, a.DataID, a.Healthy, a.Eligible
@@ -101,6 +117,9 @@ func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
 
 // clearAt is when nothing in the list can count any more. What went to a run that provably cannot write is clear.
 func (o *Observation) clearAt(now Instant, lower []LowerAcknowledgement) Instant {
+	if !o.keeps(AckAge) {
+		return 0
+	}
 	var at Instant
 	for _, l := range lower {
 		if _, ok := o.noWait(now, l.Run, l.Epoch); ok || l.Run == o.Self {
@@ -137,40 +156,60 @@ func (o *Observation) OnBeat(now Instant) {
 
 // ConfirmedAt says whether, and if not yet when, a majority's acknowledgements of this epoch count (rule OpenOnAcks).
 func (t *Tenure) ConfirmedAt(now Instant, terms Terms) (bool, Instant) {
-	if terms.Majority(func(m string) bool { c, ok := t.Acks[m]; return ok && c.Clear <= now && c.Sent >= t.Learned }) {
+	counts := func(m string) bool {
+		c, ok := t.Acks[m]
+		return ok && c.Clear <= now && (c.Sent >= t.Learned || m == APIServer)
+	}
+	if terms.Majority(counts) {
 		return true, 0
 	}
-	var clears []Instant
+	var next Instant
 	for _, c := range t.Acks {
-		if c.Clear > now {
-			clears = append(clears, c.Clear)
+		if c.Clear > now && (next == 0 || c.Clear < next) {
+			next = c.Clear
 		}
 	}
-	sort.Slice(clears, func(i, j int) bool { return clears[i] < clears[j] })
-	if len(clears) == 0 {
-		return false, 0
-	}
-	return false, clears[0]
+	return false, next
+}
+
+// sentBy reports whether a majority acknowledged something sent at an instant or later.
+func (t *Tenure) sentBy(at Instant, terms Terms) bool {
+	return terms.Majority(func(m string) bool { c, ok := t.Acks[m]; return ok && c.Sent >= at })
 }
 
 // ServeUntil is the instant at which the engine must be dead: the send time of the oldest acknowledgement needed for a
 // majority + L − margin (rules MajorityServe and Guard). 0: there is no majority.
 func (t *Tenure) ServeUntil(terms Terms) Instant {
-	var until Instant
-	for i, set := range terms.VoterSets() {
-		at := t.majoritySent(set)
-		if at == 0 {
-			return 0
-		}
-		if i == 0 || at < until {
-			until = at
-		}
+	at := t.majoritySent(terms.Members, true)
+	if len(terms.Next) > 0 {
+		at = min(at, t.majoritySent(terms.Next, true))
 	}
-	if until == 0 {
+	if at == 0 {
 		return 0
 	}
 	l := t.leaseInForce(terms)
-	return until.Add(l - Margin(l))
+	return at.Add(l - Margin(l))
+}
+
+// renewIn is how long until the right has to be renewed at the API server, where that votes and the members alone do
+// not make a majority; ok is false where they do (rule Suspect, two members).
+func (t *Tenure) renewIn(now Instant, terms Terms) (in time.Duration, ok bool) {
+	if !terms.APIVotes() {
+		return 0, false
+	}
+	alone := t.majoritySent(terms.Members, false)
+	if len(terms.Next) > 0 {
+		alone = min(alone, t.majoritySent(terms.Next, false))
+	}
+	api := t.Acks[APIServer].Sent
+	if t.Joint != 0 && alone < t.Joint && api < t.Joint {
+		return 0, true // nobody else can confirm the change of members
+	}
+	in = terms.SuspectAfter()/2 - since(now, alone)
+	if alone == 0 {
+		in = 0
+	}
+	return max(in, terms.LeaseDuration()/3-since(now, api)), true
 }
 
 // leaseInForce is the L that acknowledgements were surely given under: when L grows, what was acknowledged under the
@@ -182,24 +221,47 @@ func (t *Tenure) leaseInForce(terms Terms) time.Duration {
 	return min(t.lease, terms.LeaseDuration())
 }
 
-func (t *Tenure) majoritySent(set []string) Instant {
-	var sent []Instant
-	for _, v := range set {
-		if c, ok := t.Acks[v]; ok {
+// majoritySent is the send time of the oldest acknowledgement that a majority of a list needs, the API server counted or
+// not; 0: there is no majority.
+func (t *Tenure) majoritySent(members []MemberEntry, api bool) Instant {
+	var all [16]Instant
+	sent, voters := all[:0], 0
+	add := func(name string) {
+		voters++
+		if c, ok := t.Acks[name]; ok {
 			sent = append(sent, c.Sent)
 		}
 	}
-	need := len(set)/2 + 1
-	if len(set) == 0 || len(sent) < need {
+	for _, m := range members {
+		if m.Voter {
+			add(m.Name)
+		}
+	}
+	if voters == 2 && api {
+		add(APIServer)
+	} else if voters == 2 {
+		voters++
+	}
+	need := voters/2 + 1
+	if voters == 0 || len(sent) < need {
 		return 0
 	}
-	sort.Slice(sent, func(i, j int) bool { return sent[i] > sent[j] })
-	return sent[need-1]
+	slices.Sort(sent)
+	return sent[len(sent)-need]
 }
 
 // OnTerms notes the L in force. A shorter one holds at once; a longer one only when every acknowledgement that counts
 // is of heartbeats that carried it.
 func (t *Tenure) OnTerms(now Instant, terms Terms) {
+	switch {
+	case len(terms.Next) == 0:
+		t.Joint = 0
+	case t.Joint == 0:
+		t.Joint = now
+	}
+	if terms.Partition != t.partition {
+		t.partition, t.PartitionSince = terms.Partition, now
+	}
 	l := terms.LeaseDuration()
 	switch {
 	case t.lease == 0 || l < t.lease:

@@ -12,7 +12,7 @@ func (o *Observation) MayVote(now Instant) bool {
 	if o.LeaseRead == 0 {
 		return false
 	}
-	if !o.Durable.Forgotten || o.Lease.Epoch == 0 {
+	if !o.Durable.Forgotten || o.Lease.Epoch == 0 || !o.keeps(PromiseDurable) {
 		return true
 	}
 	wait := o.Lease.Terms.WaitDuration()
@@ -49,7 +49,7 @@ func (o *Observation) OnHeartbeat(now Instant, hb Heartbeat) HeartbeatVerdict {
 		return HeartbeatVerdict{Refused: "it is for another run of this member"}
 	case !o.MayVote(now):
 		return HeartbeatVerdict{Refused: "this member may have forgotten a promise and waits", Tell: true}
-	case hb.Epoch < o.Durable.Promise:
+	case hb.Epoch < o.Durable.Promise && o.keeps(PromiseForbidsFollowing):
 		return HeartbeatVerdict{Refused: fmt.Sprintf("epoch %d is promised", o.Durable.Promise), Tell: true}
 	case hb.Epoch < o.Lease.Epoch:
 		return HeartbeatVerdict{Refused: fmt.Sprintf("the Lease has epoch %d", o.Lease.Epoch)}
@@ -76,11 +76,13 @@ func (o *Observation) OnHeartbeat(now Instant, hb Heartbeat) HeartbeatVerdict {
 func (o *Observation) hear(now Instant, hb Heartbeat) {
 	if hb.Epoch > o.Heard.Epoch {
 		o.Heard = Heard{Run: hb.From, Epoch: hb.Epoch, Since: now}
+		o.Stalled = 0
 	}
 	// One-way links count as broken: only a heartbeat that proves our acknowledgements arrive is heard.
-	if hb.Echo != 0 && since(now, hb.Echo) < o.Lease.Terms.SuspectAfter() {
-		o.Heard.At = now
+	if !o.keeps(HearsBothWays) || (hb.Echo != 0 && since(now, hb.Echo) < o.suspectAfter()) {
+		o.Heard.At, o.Stalled = now, 0
 	}
+	o.Heard.Pace.beat(now)
 	o.Heard.Position, o.Heard.Known, o.Heard.Open, o.Heard.Upstream = hb.Position, true, hb.Open, hb.Upstream
 }
 
@@ -122,7 +124,7 @@ func (o *Observation) Acknowledge(now Instant, hb Heartbeat) (Acknowledgement, b
 	ack := Acknowledgement{From: o.Self, To: hb.From, Epoch: hb.Epoch, Echo: hb.Sent, Sent: now,
 		Promise: o.Durable.Promise, Position: o.Engine.Position, DataID: o.Engine.DataID,
 		Healthy: o.Engine.Healthy, Eligible: Verdict(now, o).Eligible, Forgotten: !o.MayVote(now)}
-	if o.Durable.Promise > hb.Epoch || ack.Forgotten {
+	if (o.Durable.Promise > hb.Epoch && o.keeps(PromiseForbidsFollowing)) || ack.Forgotten {
 		return ack, false
 	}
 	o.give(now, hb)
@@ -170,7 +172,7 @@ func (o *Observation) SuspectIn(now Instant) time.Duration {
 	if o.Heard.Epoch >= o.Lease.Epoch {
 		from = max(from, o.Heard.Since, o.Heard.At)
 	}
-	return o.Lease.Terms.SuspectAfter() - since(now, from)
+	return o.suspectAfter() + o.Stalled - since(now, from)
 }
 
 // votesFor says whether this member would promise what is asked, with the reason if not.
@@ -190,6 +192,8 @@ func (o *Observation) votesFor(now Instant, r Request) (bool, string) {
 		return false, fmt.Sprintf("epoch %d is promised", o.Durable.Promise)
 	case o.Tenure != nil:
 		return false, "this member holds the Lease and has not released it"
+	case !o.keeps(PreVote):
+		return true, ""
 	}
 	return o.missesHolder(now, r)
 }
@@ -204,7 +208,7 @@ func (o *Observation) missesHolder(now Instant, r Request) (bool, string) {
 	}
 	for _, e := range r.Reasons {
 		if e.Kind == ProcessGone && e.Run == r.Holder && o.Lease.Terms.Accepts(ProcessGone) {
-			if o.connected(r.Holder) {
+			if o.connected(r.Holder) && o.keeps(Contradicted) {
 				return false, "its connection to the holder is open"
 			}
 			return true, ""

@@ -23,7 +23,15 @@ type Frame struct {
 	Handover        *Handover                 `json:"handover,omitempty"`
 	HandoverReply   *HandoverReply            `json:"handoverReply,omitempty"`
 	Policy          *Policy                   `json:"policy,omitempty"`
+	Proof           *Proof                    `json:"proof,omitempty"`
 	Goodbye         *Goodbye                  `json:"goodbye,omitempty"`
+}
+
+// Proof is what only the operator sees: evidence about runs from the API server or from a person, and pods that can never
+// start again.
+type Proof struct {
+	Evidence []failover.Evidence `json:"evidence,omitempty"`
+	Gone     map[string]string   `json:"gone,omitempty"` // member → UID of its pod
 }
 
 // Policy tells the holder which terms the FailoverPolicy asks for. They become real when the holder wrote them into the

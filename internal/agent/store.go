@@ -9,7 +9,33 @@ import (
 	"path/filepath"
 
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/wire"
 )
+
+// files is the Store of a pod: the state folder dies with the pod, the data folder is the engine's.
+type files struct{ state, data string }
+
+func (f files) LoadPromise(podUID string) (failover.Durable, string) {
+	return f.promise().load(podUID)
+}
+func (f files) SavePromise(d failover.Durable) error { return f.promise().save(d) }
+func (f files) promise() promiseFile                 { return promiseFile{filepath.Join(f.state, "promise")} }
+
+func (f files) LoadData() (DataRecord, error)          { return loadData(f.record()) }
+func (f files) SaveData(d DataRecord) error            { return writeDurably(f.record(), d) }
+func (f files) record() string                         { return filepath.Join(f.data, ".understudy.json") }
+func (f files) history() string                        { return filepath.Join(f.state, "takeovers.json") }
+func (f files) SaveHistory(list []wire.Takeover) error { return writeDurably(f.history(), list) }
+
+// LoadHistory reads what earlier runs of this pod won; it is only a record, so a damaged one is dropped.
+func (f files) LoadHistory() []wire.Takeover {
+	var list []wire.Takeover
+	raw, err := os.ReadFile(f.history())
+	if err != nil || json.Unmarshal(raw, &list) != nil {
+		return nil
+	}
+	return list
+}
 
 // promiseFile keeps what must be durable before it is said (rule PromiseDurable).
 type promiseFile struct{ path string }
@@ -71,16 +97,17 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// dataRecord is kept beside the data it speaks of: what epoch's primary the data was last synchronised with, and an
+// DataRecord is kept beside the data it speaks of: what epoch's primary the data was last synchronised with, and an
 // offset that was reached for certain.
-type dataRecord struct {
+type DataRecord struct {
 	DataEpoch failover.Epoch `json:"dataEpoch"`
 	Offset    int64          `json:"offset"`
 	DataID    string         `json:"dataID"`
+	Whole     bool           `json:"whole,omitempty"` // it was that epoch's primary itself
 }
 
-func loadDataRecord(path string) (dataRecord, error) {
-	var d dataRecord
+func loadData(path string) (DataRecord, error) {
+	var d DataRecord
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d, nil
@@ -89,7 +116,7 @@ func loadDataRecord(path string) (dataRecord, error) {
 		err = json.Unmarshal(raw, &d)
 	}
 	if err != nil {
-		return dataRecord{}, fmt.Errorf("reading %s: %w", path, err)
+		return DataRecord{}, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return d, nil
 }

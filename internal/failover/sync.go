@@ -1,0 +1,201 @@
+package failover
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// countedSets are the synchronous sets that a candidate must reach: that of the last epoch that opened, and of each one
+// granted since (rule SyncQuorum).
+func (o *Observation) countedSets() []SyncSet {
+	return slices.DeleteFunc(slices.Clone(o.Lease.Terms.Sets), func(s SyncSet) bool { return s.Epoch < o.Lease.Terms.Opened })
+}
+
+// answered is what a member said of its data when nothing below the new epoch could reach it any more.
+type answered struct {
+	identity string
+	position Position
+}
+
+// identities compares what was answered with what a set names.
+func (o *Observation) identified(named, answered string) bool {
+	if !o.keeps(DataIdentity) {
+		return true
+	}
+	return named != "" && named == answered
+}
+
+// reaches says what a set lacks among those that answered, or nothing: R of its replicas with R + W > N, or its own
+// primary, which has all that was ever acknowledged in its epoch.
+func (o *Observation) reaches(s SyncSet, have map[string]answered) string {
+	if p, ok := have[s.Primary]; ok && o.keeps(StandsForAll) && o.identified(s.PrimaryData, p.identity) && (p.position.Whole || p.position.DataEpoch > s.Epoch) && p.position.DataEpoch >= s.Epoch {
+		return ""
+	}
+	n, r := len(s.Replicas), 0
+	var missing []string
+	for _, m := range slices.Sorted(maps.Keys(s.Replicas)) {
+		a, ok := have[m]
+		switch {
+		case !ok:
+			missing = append(missing, m+" did not answer")
+		case !o.identified(s.Replicas[m], a.identity):
+			missing = append(missing, m+" does not have the data it had")
+		case a.position.Inexact:
+			missing = append(missing, m+" was restarted and does not know how much it has")
+		default:
+			r++
+		}
+	}
+	if r+s.Quorum > n {
+		return ""
+	}
+	return fmt.Sprintf("%d of the %d replicas of epoch %d are needed with their data, or %s with its own, and %d answered: %s",
+		max(n-s.Quorum+1, 0), n, s.Epoch, s.Primary, r, strings.Join(missing, ", "))
+}
+
+// syncMissing says what keeps a synchronous candidate from knowing that it has all that was acknowledged, or nothing.
+func (o *Observation) syncMissing(a *Attempt) string {
+	if !o.keeps(SyncQuorum) {
+		return ""
+	}
+	have := map[string]answered{}
+	for m, p := range a.Promises {
+		if p.Given {
+			have[m] = answered{p.DataID, p.Position}
+		}
+	}
+	for _, s := range o.countedSets() {
+		if o.handedOver(s) {
+			continue
+		}
+		if missing := o.reaches(s, have); missing != "" {
+			return missing
+		}
+	}
+	return ""
+}
+
+// handedOver: the primary of a set released its right at a position that this member has.
+func (o *Observation) handedOver(s SyncSet) bool {
+	r := o.Release
+	return r != nil && r.Final && r.Epoch == s.Epoch && r.Run.Member == s.Primary && r.Position.DataEpoch == s.Epoch &&
+		!o.Engine.Position.Less(r.Position)
+}
+
+// syncConfirmed says what keeps a new holder from opening: enough members must acknowledge its epoch with the very data
+// that counts, and none may have more than it has (rule OpenOnAcks, synchronous).
+func (o *Observation) syncConfirmed(t *Tenure) (missing string, surpassed string) {
+	if !o.keeps(SyncQuorum) || !o.keeps(OpenOnAcks) {
+		return "", ""
+	}
+	have := map[string]answered{o.Self.Member: {o.Engine.DataID, o.Engine.Position}}
+	for m, c := range t.Acks {
+		if m == o.Self.Member || m == APIServer || c.Sent < t.Learned {
+			continue
+		}
+		have[m] = answered{c.DataID, c.Position}
+		if o.Engine.Position.Less(c.Position) && o.isNamed(m, c.DataID) {
+			surpassed = m
+		}
+	}
+	for _, s := range o.countedSets() {
+		if s.Epoch >= t.Epoch || t.handedOver[s.Epoch] {
+			continue
+		}
+		if missing := o.reaches(s, have); missing != "" {
+			return missing, surpassed
+		}
+	}
+	return "", surpassed
+}
+
+// isNamed reports whether a member's data is that of a set that counts.
+func (o *Observation) isNamed(member, identity string) bool {
+	for _, s := range o.countedSets() {
+		if s.Primary == member && s.PrimaryData == identity || s.Replicas[member] != "" && s.Replicas[member] == identity {
+			return true
+		}
+	}
+	return false
+}
+
+// nextSet is the set of an epoch that this member is about to hold. Identities are carried over and never taken from an
+// answer: a member that lost its data must not be named with what it has now.
+func (o *Observation) nextSet(epoch Epoch) []SyncSet {
+	terms := o.Lease.Terms
+	old := terms.Set()
+	if terms.Quorum == 0 && old == nil {
+		return nil
+	}
+	next := SyncSet{Epoch: epoch, Primary: o.Self.Member, PrimaryData: o.Engine.DataID, Replicas: map[string]string{}, Quorum: terms.Quorum}
+	for _, m := range terms.Names() {
+		if m == o.Self.Member {
+			continue
+		}
+		next.Replicas[m] = ""
+		if old != nil && m == old.Primary {
+			next.Replicas[m] = old.PrimaryData
+		} else if old != nil {
+			next.Replicas[m] = old.Replicas[m]
+		}
+	}
+	if old != nil {
+		next.Quorum = old.Quorum
+	}
+	return append(o.countedSets(), next)
+}
+
+// setWanted is the set that the holder should have in the Lease: members that caught up by their new identity, and the W
+// that the policy wants or that is left. nil: what is there is right.
+func (o *Observation) setWanted(now Instant, terms Terms) []SyncSet {
+	t, cur := o.Tenure, terms.Set()
+	if terms.Quorum == 0 {
+		return nil
+	}
+	if cur == nil || cur.Epoch != t.Epoch || cur.Primary != o.Self.Member {
+		return o.nextSet(t.Epoch)
+	}
+	next := *cur
+	next.Replicas = maps.Clone(cur.Replicas)
+	next.PrimaryData = o.Engine.DataID
+	for m, c := range t.Acks {
+		if named, ok := next.Replicas[m]; ok && c.DataID != named && c.caughtUp(t.Epoch) {
+			next.Replicas[m] = c.DataID
+		}
+	}
+	next.Quorum = o.quorumWanted(now, terms, cur.Quorum)
+	sets := slices.DeleteFunc(o.countedSets(), func(s SyncSet) bool { return s.Epoch == t.Epoch || (t.Opened && s.Epoch < t.Epoch) })
+	return append(sets, next)
+}
+
+// quorumWanted is the W for the Lease. Lowering it comes first in the Lease and then in the engine; raising it the other
+// way round, so that the engine never acknowledges with fewer than the Lease says.
+func (o *Observation) quorumWanted(now Instant, terms Terms, have int) int {
+	want := o.QuorumTarget(now)
+	if want < have || o.Engine.Quorum >= want {
+		return want
+	}
+	return have
+}
+
+// QuorumTarget is the W that the policy wants, or fewer where it lets the holder go on with those that are left.
+func (o *Observation) QuorumTarget(now Instant) int {
+	terms, t := o.Lease.Terms, o.Tenure
+	if terms.OnTooFew != ContinueWriting || t == nil || !t.Opened {
+		return terms.Quorum
+	}
+	left := 0
+	for m, c := range t.Acks {
+		if m != o.Self.Member && m != APIServer && c.Position.DataEpoch == t.Epoch && since(now, c.Arrived) <= terms.SuspectAfter() {
+			left++
+		}
+	}
+	return min(terms.Quorum, left)
+}
+
+// caughtUp reports whether a member has reached what the primary had when it came back with other data.
+func (c Counted) caughtUp(epoch Epoch) bool {
+	return c.DataID != "" && c.Target > 0 && c.Position.DataEpoch == epoch && c.Position.Offset >= c.Target
+}
