@@ -16,6 +16,9 @@ ROUNDS ?= 50
 NODE_ROUNDS ?= 5
 BENCH_FLAGS ?=
 BENCH_JSON ?= .cluster/bench.json
+SEEDS ?= 100000
+FROM ?= 1
+CONFIG ?=
 
 include hack/cluster/targets.mk
 
@@ -40,6 +43,10 @@ test-unit: ## Run the tests that need no cluster and no API server
 	@go test $(UNIT_PACKAGES)
 	@GOWORK=off CGO_ENABLED=0 go test -C hack/cluster ./...
 	@GOWORK=off CGO_ENABLED=0 go test -C hack/images ./...
+
+.PHONY: sim
+sim: ## Play SEEDS schedules of faults on virtual time and check the invariants after every event (SEEDS=100000 FROM=1 CONFIG=name)
+	@go test ./internal/failover/simulator -count=1 -timeout 0 -run TestSchedules -v -args -seeds=$(SEEDS) -from=$(FROM) -config='$(CONFIG)'
 
 .PHONY: test-api
 test-api: envtest-assets ## Run the tests against a real API server (envtest)

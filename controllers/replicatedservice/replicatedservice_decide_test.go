@@ -38,7 +38,7 @@ func scene(change ...func(*scope)) *scope {
 		policy: policy.Defaults(), known: true, memory: &memory{},
 		slices: []discoveryv1.EndpointSlice{*workload.PrimarySlice(svc, corev1.IPv4Protocol)},
 	}
-	s.register = &failover.Lease{Version: "1", Terms: policy.Terms(s.policy, policy.Members("cache", 3), "")}
+	s.register = &failover.Lease{Version: "1", Terms: policy.Terms(s.policy, v1alpha1.ReplicatedServiceSpec{}, policy.Members("cache", 3))}
 	for i, name := range s.memberNames() {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("uid-" + name)}}
 		pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, "10.0.0."+string(rune('1'+i))
@@ -97,46 +97,91 @@ func lead(s *scope, epoch failover.Epoch, name string) {
 func TestDecideLease(t *testing.T) {
 	for name, c := range map[string]struct {
 		s       *scope
-		do      leaseDo
+		do      string
 		problem string
 		waiting string
 	}{
-		"there is none":          {scene(func(s *scope) { s.register = nil }), leaseCreate, "", ""},
-		"none, and no policy":    {scene(func(s *scope) { s.register, s.known = nil, false }), leaseKeep, "", "FailoverPolicy"},
-		"none, and unbuildable":  {scene(func(s *scope) { s.register, s.problems = nil, []Problem{{Blocking: true}} }), leaseKeep, "", ""},
-		"all are empty":          {scene(), leaseGrant, "", ""},
-		"one did not answer":     {scene(func(s *scope) { silence(s, "cache-1") }), leaseKeep, "", "cache-1"},
-		"the first is silent":    {scene(func(s *scope) { silence(s, "cache-0") }), leaseKeep, "", "cache-0"},
-		"an answer of a new pod": {scene(func(s *scope) { say(s, "cache-1", func(st *wire.Status) { st.Run.PodUID = "new" }) }), leaseGrant, "", ""},
-		"one has data":           {scene(func(s *scope) { say(s, "cache-2", func(st *wire.Status) { st.HasData = true }) }), leaseKeep, v1alpha1.ReasonDataFound, ""},
-		"one promised":           {scene(func(s *scope) { say(s, "cache-2", func(st *wire.Status) { st.Promise = 4 }) }), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
-		"paused before it began": {scene(func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused; s.register.Terms.Mode = failover.ModePaused }), leaseKeep, "", ""},
-		"terms changed at 0":     {scene(func(s *scope) { s.policy.Detection.LeaseDurationMilliseconds = 1500 }), leaseTerms, "", ""},
-		"the slice knows more":   {scene(func(s *scope) { lead(s, 3, "cache-0") }), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
+		"there is none":          {scene(func(s *scope) { s.register = nil }), "create", "", ""},
+		"none, and no policy":    {scene(func(s *scope) { s.register, s.known = nil, false }), "", "", "FailoverPolicy"},
+		"none, and unbuildable":  {scene(func(s *scope) { s.register, s.problems = nil, []Problem{{Blocking: true}} }), "", "", ""},
+		"all are empty":          {scene(), "grant", "", ""},
+		"one did not answer":     {scene(func(s *scope) { silence(s, "cache-1") }), "", "", "cache-1"},
+		"the first is silent":    {scene(func(s *scope) { silence(s, "cache-0") }), "", "", "cache-0"},
+		"an answer of a new pod": {scene(func(s *scope) { say(s, "cache-1", func(st *wire.Status) { st.Run.PodUID = "new" }) }), "grant", "", ""},
+		"one has data":           {scene(func(s *scope) { say(s, "cache-2", func(st *wire.Status) { st.HasData = true }) }), "", v1alpha1.ReasonDataFound, ""},
+		"one promised":           {scene(func(s *scope) { say(s, "cache-2", func(st *wire.Status) { st.Promise = 4 }) }), "", v1alpha1.ReasonLeaseLost, ""},
+		"paused before it began": {scene(func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused; s.register.Terms.Mode = failover.ModePaused }), "", "", ""},
+		"terms changed at 0":     {scene(func(s *scope) { s.policy.Detection.LeaseDurationMilliseconds = 1500 }), "terms", "", ""},
+		"the slice knows more":   {scene(func(s *scope) { lead(s, 3, "cache-0") }), "", v1alpha1.ReasonLeaseLost, ""},
 		"the status knows more": {scene(func(s *scope) {
 			s.register, s.svc.Status.Primary = nil, &v1alpha1.PrimaryStatus{Name: "cache-0", Epoch: 2}
-		}), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
-		"it was set back":           {playing(2, func(s *scope) { s.svc.Status.Primary = &v1alpha1.PrimaryStatus{Name: "cache-0", Epoch: 5} }), leaseKeep, v1alpha1.ReasonLeaseLost, ""},
-		"healthy":                   {playing(2), leaseKeep, "", ""},
-		"healthy, the mode changed": {playing(2, func(s *scope) { s.policy.Mode = v1alpha1.ModeManual }), leaseTerms, "", ""},
-		"healthy, paused":           {playing(2, func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), leaseTerms, "", ""},
-		"healthy, times changed":    {playing(2, func(s *scope) { s.policy.Detection.LeaseDurationMilliseconds = 1500 }), leaseKeep, "", ""},
-		"healthy, policy gone":      {playing(2, func(s *scope) { s.known = false }), leaseKeep, "", ""},
+		}), "", v1alpha1.ReasonLeaseLost, ""},
+		"it was set back":           {playing(2, func(s *scope) { s.svc.Status.Primary = &v1alpha1.PrimaryStatus{Name: "cache-0", Epoch: 5} }), "", v1alpha1.ReasonLeaseLost, ""},
+		"healthy":                   {playing(2), "", "", ""},
+		"healthy, the mode changed": {playing(2, func(s *scope) { s.policy.Mode = v1alpha1.ModeManual }), "terms", "", ""},
+		"healthy, paused":           {playing(2, func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), "terms", "", ""},
+		"healthy, times changed":    {playing(2, func(s *scope) { s.policy.Detection.LeaseDurationMilliseconds = 1500 }), "", "", ""},
+		"healthy, policy gone":      {playing(2, func(s *scope) { s.known = false }), "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			step := decideLease(c.s, c.s.register, c.s.routedEpoch())
-			reason := ""
-			if step.problem != nil {
-				reason = step.problem.Reason
+			do, reason := doing(c.s.register, step), ""
+			if p := leaseProblem(c.s, c.s.register, step); p != nil {
+				reason = p.Reason
 			}
-			if step.do != c.do || reason != c.problem || !strings.Contains(step.waiting, c.waiting) {
-				t.Errorf("do %d (want %d), problem %q (want %q), waiting %q", step.do, c.do, reason, c.problem, step.waiting)
+			if waiting := strings.Join(step.Waiting, ", "); do != c.do || reason != c.problem || !strings.Contains(waiting, c.waiting) {
+				t.Errorf("do %q (want %q), problem %q (want %q), waiting %q", do, c.do, reason, c.problem, waiting)
 			}
-			if step.do == leaseGrant && (step.register.Epoch != 1 || step.register.Holder != c.s.reports["cache-0"].Status.Run) {
-				t.Errorf("granted %+v", step.register)
+			if do == "grant" && (step.Write.Epoch != 1 || step.Write.Holder != c.s.reports["cache-0"].Status.Run) {
+				t.Errorf("granted %+v", step.Write)
 			}
-			if step.do == leaseTerms && (step.register.Epoch != c.s.register.Epoch || step.register.Holder != c.s.register.Holder) {
-				t.Errorf("terms with another holder: %+v", step.register)
+			if do == "terms" && (step.Write.Epoch != c.s.register.Epoch || step.Write.Holder != c.s.register.Holder) {
+				t.Errorf("terms with another holder: %+v", step.Write)
+			}
+		})
+	}
+}
+
+// doing names what a step does to the Lease that there is.
+func doing(have *failover.Lease, step failover.LeaseStep) string {
+	switch {
+	case step.Write == nil:
+		return ""
+	case step.Create && step.Write.Epoch == 0:
+		return "create"
+	case have != nil && step.Write.Epoch == have.Epoch:
+		return "terms"
+	case step.Write.Epoch == 1:
+		return "grant"
+	}
+	return "restore"
+}
+
+// TestLostLease: a majority of the members' own words make a lost Lease anew, above every epoch that anybody knows.
+func TestLostLease(t *testing.T) {
+	for name, c := range map[string]struct {
+		lost   func(s *scope)
+		holder string
+	}{
+		"deleted":             {func(s *scope) { s.register = nil }, "cache-0"},
+		"set back":            {func(s *scope) { s.register.Epoch = 1 }, "cache-0"},
+		"one does not answer": {func(s *scope) { s.register = nil; silence(s, "cache-2") }, "cache-0"},
+		"too few answer":      {func(s *scope) { s.register = nil; silence(s, "cache-1"); silence(s, "cache-2") }, ""},
+		"nobody serves":       {func(s *scope) { s.register = nil; s.reports["cache-0"].Status.Serving = false }, "cache-0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := playing(4)
+			was := *s.register
+			for _, r := range s.reports {
+				r.Status.Lease = &was
+			}
+			c.lost(s)
+			step := decideLease(s, s.register, s.routedEpoch())
+			switch {
+			case c.holder == "" && (step.Write != nil || step.Problem != failover.LeaseLost):
+				t.Errorf("%+v; want no guess", step)
+			case c.holder != "" && (step.Write == nil || step.Write.Epoch != 5 || step.Write.Holder != was.Holder || step.Create != (s.register == nil)):
+				t.Errorf("%+v; want epoch 5 of %s", step.Write, was.Holder)
 			}
 		})
 	}

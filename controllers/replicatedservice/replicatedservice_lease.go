@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,103 +22,65 @@ import (
 	"understudy.dev/understudy/internal/workload"
 )
 
-// leaseDo is what is to be done to the Lease.
-type leaseDo int
-
-const (
-	leaseKeep   leaseDo = iota
-	leaseCreate         // with epoch 0 and no holder
-	leaseGrant          // epoch 1 to the first member, rule Bootstrap
-	leaseTerms          // mode and accepted evidence; at epoch 0 everything
-)
-
-type leaseStep struct {
-	do       leaseDo
-	register failover.Lease // what the Lease is to hold
-	problem  *Problem
-	waiting  string
-}
-
-// decideLease says what to do to the Lease. have is nil when there is none; routed is the highest epoch of the slices.
-func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) leaseStep {
-	known := routed
+// decideLease says what to do to the Lease, by the rules in internal/failover. have is nil when there is none; routed is
+// the highest epoch of the slices.
+func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) failover.LeaseStep {
+	view := failover.OperatorView{
+		Lease: have, Known: routed, Sure: s.known, Paused: s.paused(), Blocked: !s.mayBuild(),
+		Reports: map[string]failover.MemberReport{}, Silent: map[string]time.Duration{},
+	}
 	if p := s.svc.Status.Primary; p != nil {
-		known = max(known, failover.Epoch(p.Epoch))
+		view.Known = max(view.Known, failover.Epoch(p.Epoch))
 	}
-	if have == nil || have.Epoch < known {
-		if known > 0 {
-			return leaseStep{problem: leaseLost(s, have, known)}
+	view.Wanted = s.wantedTerms(policy.Members(s.svc.Name, s.count()))
+	for name, report := range s.reports {
+		status := report.Live()
+		if status == nil {
+			if report.Tried {
+				view.Silent[name] = s.now.Sub(report.Since)
+			}
+			continue
 		}
+		r := failover.MemberReport{
+			Run: status.Run, Epoch: status.Epoch, Promise: status.Promise, HasData: status.HasData, Serving: status.Serving, DataID: status.DataIdentity,
+		}
+		if status.Lease != nil {
+			r.Lease = *status.Lease
+		}
+		view.Reports[name] = r
 	}
-	members := policy.Members(s.svc.Name, s.count())
-	switch {
-	case !s.known && have == nil:
-		return leaseStep{waiting: "the FailoverPolicy, before the first primary is named"}
-	case have == nil && !s.mayBuild():
-		return leaseStep{}
-	case have == nil:
-		return leaseStep{do: leaseCreate, register: failover.Lease{Terms: policy.Terms(s.policy, members, s.svc.Spec.State)}}
-	case have.Epoch == 0 && have.Holder.IsZero():
-		return decideBootstrap(s, *have, members)
-	case !s.known:
-		return leaseStep{}
-	}
-	terms, differs := policy.AtOnce(have.Terms, policy.Terms(s.policy, have.Terms.Members, s.svc.Spec.State))
-	if !differs {
-		return leaseStep{}
-	}
-	out := *have
-	out.Terms = terms
-	return leaseStep{do: leaseTerms, register: out}
+	return failover.DecideLease(view)
 }
 
-// decideBootstrap grants epoch 1 only when every member said that it has neither data nor a promise.
-func decideBootstrap(s *scope, have failover.Lease, members []failover.MemberEntry) leaseStep {
-	if s.known {
-		wanted := policy.Terms(s.policy, members, s.svc.Spec.State)
-		if policy.ByHolder(have.Terms, wanted) || !sameAtOnce(have.Terms, wanted) {
-			have.Terms = wanted
-			return leaseStep{do: leaseTerms, register: have}
-		}
-	}
-	if s.paused() {
-		return leaseStep{}
-	}
-	var silent []string
-	var first failover.Run
-	for i, entry := range have.Terms.Members {
-		status := s.reports[entry.Name].Live()
-		switch {
-		case status == nil:
-			silent = append(silent, entry.Name)
-		case status.HasData:
-			return leaseStep{problem: dataFound(s, entry.Name)}
-		case status.Promise > 0 || status.Epoch > 0:
-			return leaseStep{problem: leaseLost(s, &have, max(status.Promise, status.Epoch))}
-		case i == 0:
-			first = status.Run
-		}
-	}
-	if len(silent) > 0 || first.IsZero() {
-		return leaseStep{waiting: "the first answer of " + strings.Join(silent, ", ")}
-	}
-	have.Epoch, have.Holder = 1, first
-	return leaseStep{do: leaseGrant, register: have}
+// wantedTerms are what spec and policy ask for.
+func (s *scope) wantedTerms(members []failover.MemberEntry) failover.Terms {
+	return policy.Terms(s.policy, s.effective.Spec, members)
 }
 
-func sameAtOnce(have, want failover.Terms) bool {
-	_, differs := policy.AtOnce(have, want)
-	return !differs
+// leaseProblem is a step's problem in the words of this API; nil if it has none.
+func leaseProblem(s *scope, have *failover.Lease, step failover.LeaseStep) *Problem {
+	switch step.Problem {
+	case failover.LeaseLost:
+		return leaseLost(s, have, step)
+	case failover.DataFound:
+		return dataFound(s, step.Member)
+	}
+	return nil
 }
 
-func leaseLost(s *scope, have *failover.Lease, known failover.Epoch) *Problem {
+func leaseLost(s *scope, have *failover.Lease, step failover.LeaseStep) *Problem {
 	state := "is gone"
 	if have != nil {
 		state = fmt.Sprintf("says epoch %d", have.Epoch)
 	}
-	return &Problem{Reason: v1alpha1.ReasonLeaseLost, Blocking: true, Message: fmt.Sprintf(
-		"Lease %s %s, but epoch %d was already granted: nobody is named primary from a guess. Restore the Lease of that epoch from a backup, "+
-			"or delete and create the ReplicatedService anew, with its volumes if it has any", names.Lease(s.svc.Name), state, known)}
+	missing := ""
+	if len(step.Waiting) > 0 {
+		missing = " (" + strings.Join(step.Waiting, ", ") + " does not answer)"
+	}
+	return &Problem{Reason: v1alpha1.ReasonLeaseLost, Message: fmt.Sprintf(
+		"Lease %s %s, but epoch %d was already granted. It is made anew as soon as a majority of the members says which Lease it read last%s: nobody is "+
+			"named primary from a guess. If they cannot come back, restore the Lease from a backup, or delete and create the ReplicatedService anew, with its volumes if it has any",
+		names.Lease(s.svc.Name), state, step.Epoch, missing)}
 }
 
 func dataFound(s *scope, member string) *Problem {
@@ -166,32 +129,31 @@ func (r *Reconciler) liveLease(ctx context.Context, svc *v1alpha1.ReplicatedServ
 
 // ensureLease decides by the cache and, when something is to be done, once more by what the API server says now.
 func (r *Reconciler) ensureLease(ctx context.Context, s *scope) error {
-	step := decideLease(s, s.register, s.routedEpoch())
-	if step.do != leaseKeep || step.problem != nil {
+	have := s.register
+	step := decideLease(s, have, s.routedEpoch())
+	if step.Write != nil || step.Problem != "" {
 		var err error
-		if step, err = r.decideLive(ctx, s); err != nil {
+		if have, step, err = r.decideLive(ctx, s); err != nil {
 			return err
 		}
 	}
-	if step.problem != nil {
-		s.problems = append(s.problems, *step.problem)
-	}
-	if step.waiting != "" {
-		s.waiting = append(s.waiting, step.waiting)
+	if p := leaseProblem(s, have, step); p != nil {
+		s.problems = append(s.problems, *p)
+	} else if len(step.Waiting) > 0 {
+		s.waiting = append(s.waiting, "an answer of "+strings.Join(step.Waiting, ", "))
 	}
 	return nil
 }
 
-func (r *Reconciler) decideLive(ctx context.Context, s *scope) (leaseStep, error) {
+func (r *Reconciler) decideLive(ctx context.Context, s *scope) (have *failover.Lease, step failover.LeaseStep, err error) {
 	obj, err := r.liveLease(ctx, s.svc)
 	if err != nil {
-		return leaseStep{}, err
+		return nil, step, err
 	}
 	current, err := r.liveSlices(ctx, s)
 	if err != nil {
-		return leaseStep{}, err
+		return nil, step, err
 	}
-	var have *failover.Lease
 	if obj != nil {
 		have = readable(ctx, obj)
 	}
@@ -199,31 +161,32 @@ func (r *Reconciler) decideLive(ctx context.Context, s *scope) (leaseStep, error
 	for i := range current {
 		routed = max(routed, sliceEpoch(&current[i]))
 	}
-	step := decideLease(s, have, routed)
-	if step.do == leaseKeep {
-		s.register = have
-		return step, nil
+	step = decideLease(s, have, routed)
+	s.register = have
+	if step.Write == nil {
+		return have, step, nil
 	}
 	if obj == nil {
 		obj = workload.Lease(s.svc)
 	}
-	if err := lease.Write(obj, step.register, s.now); err != nil {
-		return step, err
+	if err := lease.Write(obj, *step.Write, s.now); err != nil {
+		return have, step, err
 	}
-	write := func() error { return r.Client.Update(ctx, obj, apply.FieldOwner) }
-	if step.do == leaseCreate {
-		write = func() error { return r.create(ctx, obj) }
+	if step.Create {
+		err = r.create(ctx, obj)
+	} else {
+		err = r.Client.Update(ctx, obj, apply.FieldOwner)
 	}
-	if err := write(); err != nil {
-		if apierrors.IsConflict(err) {
-			return leaseStep{}, err
-		}
-		return leaseStep{}, fmt.Errorf("writing Lease %s: %w", obj.Name, err)
+	switch {
+	case apierrors.IsConflict(err):
+		return have, failover.LeaseStep{}, err
+	case err != nil:
+		return have, step, fmt.Errorf("writing Lease %s: %w", obj.Name, err)
 	}
 	s.register = readable(ctx, obj)
-	ctrl.LoggerFrom(ctx).Info("the Lease was written", "lease", obj.Name, "epoch", s.register.Epoch, "holder", s.register.Holder.String(),
-		"mode", s.register.Terms.Mode)
-	return step, nil
+	ctrl.LoggerFrom(ctx).Info("the Lease was written", "lease", obj.Name, "why", step.Why, "epoch", s.register.Epoch,
+		"holder", s.register.Holder.String(), "mode", s.register.Terms.Mode)
+	return have, step, nil
 }
 
 // ensureTerms tells the holder what only it may put into force.
@@ -231,7 +194,7 @@ func (r *Reconciler) ensureTerms(_ context.Context, s *scope) error {
 	if !s.known || s.register == nil || s.register.Epoch == 0 || s.paused() {
 		return nil
 	}
-	wanted := policy.Terms(s.policy, s.register.Terms.Members, s.svc.Spec.State)
+	wanted := s.wantedTerms(s.register.Terms.Members)
 	if wanted.MinReplicasToWrite >= int(s.count()) {
 		return nil
 	}

@@ -69,11 +69,6 @@ func engineProblems(svc *v1alpha1.ReplicatedService) []Problem {
 		out = append(out, Problem{Reason: v1alpha1.ReasonEngineNotSupported, Blocking: true, Message: fmt.Sprintf(
 			"spec.engine.%s cannot be run by this version yet: use spec.engine.redis", engine)})
 	}
-	if r := svc.Spec.Replication; r != nil && r.Mode == v1alpha1.Synchronous {
-		p := unsupported("spec.replication.mode Synchronous cannot be kept by this version yet: set it to Asynchronous")
-		p.Blocking = true
-		out = append(out, p)
-	}
 	if p := svc.Spec.Placement; p != nil && p.PreferredZone != "" {
 		out = append(out, unsupported("spec.placement.preferredZone is not heeded by this version yet: remove it"))
 	}

@@ -50,8 +50,9 @@ type Agent struct {
 	policy   failover.Policy
 	disk     lane // the promise's disk
 	orders   lane // what the engine is told
-	links    map[*Link]bool
+	links    []*Link
 	out      map[string]*Link // the connection we made to each member
+	ordered  []*Link          // the same, by member: what is sent to all is sent in one order
 	data     DataRecord
 	proc     engineRun
 	doing    map[failover.ActionKind]bool
@@ -78,7 +79,7 @@ type Agent struct {
 
 // New makes an agent; Begin is to be called before anything else.
 func New(o Options) *Agent {
-	a := &Agent{Options: o, links: map[*Link]bool{}, out: map[string]*Link{}, doing: map[failover.ActionKind]bool{}}
+	a := &Agent{Options: o, out: map[string]*Link{}, doing: map[failover.ActionKind]bool{}}
 	a.disk = lane{world: o.World, limit: 64}
 	a.orders = lane{world: o.World, limit: 64}
 	return a

@@ -39,10 +39,14 @@ type engineRun struct {
 	answered  failover.Instant
 	probedAt  failover.Instant
 	savedAt   failover.Instant
-	unsure    bool // an order failed: nobody knows what it follows
-	synced    bool // its offset is that of a history it took part in; one that starts on files does not know it
-	exposed   bool // it was told to follow somebody, so others can reach it
+	unsure    bool   // an order failed: nobody knows what it follows
+	history   string // in which its position was known last
+	strayed   bool   // it has another one now, that nobody named
+	synced    bool   // its offset is that of a history it took part in; one that starts on files does not know it
+	exposed   bool   // it was told to follow somebody, so others can reach it
 	lastError string
+	// early are children that ended while a start was not reported yet: the engine may be among them.
+	early []supervisor.Exit
 }
 
 func (a *Agent) recallData() error {
@@ -68,6 +72,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 		return
 	}
 	a.doing[failover.StartEngine] = true
+	a.proc.early = nil
 	a.proc.gen++
 	gen, pid, fences := a.proc.gen, 0, a.fences.Load()
 	var err error
@@ -107,7 +112,8 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 		return // fenced meanwhile
 	}
 	a.proc.pid, a.proc.started, a.proc.answered = pid, now, now
-	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed, a.proc.synced = "", 0, false, false, false
+	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = "", 0, false, false
+	a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
 	position := failover.Position{}
 	id := a.data.DataID
 	if a.Engine.Persistent() {
@@ -117,6 +123,13 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 	}
 	a.obs.Engine = failover.Engine{State: failover.EngineStarting, Persistent: a.Engine.Persistent(), Data: true, DataID: id, Position: position}
 	a.Log.Info("Engine started", "pid", pid)
+	early := a.proc.early
+	a.proc.early = nil
+	for _, e := range early {
+		if e.PID == pid {
+			a.OnExit(e) // it ended before we knew its number
+		}
+	}
 }
 
 func (a *Agent) backOff(now failover.Instant) {
@@ -143,6 +156,8 @@ func (a *Agent) OnExit(e supervisor.Exit) {
 		a.proc.lastError = e.String()
 		a.Log.Info("Engine ended", "how", e.String())
 		a.fence(why)
+	case a.doing[failover.StartEngine] && len(a.proc.early) < 64:
+		a.proc.early = append(a.proc.early, e)
 	}
 }
 
@@ -288,14 +303,9 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 	e := &a.obs.Engine
 	e.LinkUp = !r.Primary && r.LinkUp && a.proc.upstream != "" && r.Upstream == a.proc.upstream
-	if e.LinkUp && e.FollowingEpoch > e.Position.DataEpoch {
-		a.proc.synced = true
-		a.setDataEpoch(e.FollowingEpoch, false)
-		a.Log.Info("Synchronised with the primary", "epoch", e.FollowingEpoch, "primary", e.Following.Member)
-	}
+	a.judgeHistory(r)
 	// The history of a persistent engine goes on at an offset that its files do not tell; what was noted is a lower bound.
-	a.proc.synced = a.proc.synced || e.LinkUp
-	e.Position.Inexact = e.Persistent && !a.proc.synced && e.Position.DataEpoch > 0
+	e.Position.Inexact = e.Position.DataEpoch > 0 && ((e.Persistent && !a.proc.synced) || a.proc.strayed)
 	e.Position.Offset, e.At = r.Offset, at
 	if e.Position.Inexact {
 		e.Position.Offset = max(r.Offset, a.data.Offset)
@@ -304,6 +314,34 @@ func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 		a.proc.savedAt = now
 		a.saveData()
 	}
+}
+
+// judgeHistory finds out whose data the engine has. It reconnects by itself to the address it was told, and behind that
+// there may be another primary by now, of whom this agent has not heard: data of a history that nobody has named counts as
+// of unknown extent.
+func (a *Agent) judgeHistory(r engine.Report) {
+	e := &a.obs.Engine
+	named := ""
+	if h := a.obs.Heard; h.Run == e.Following && h.Epoch == e.FollowingEpoch {
+		named = h.History
+	}
+	synchronised := !r.Primary && !e.Writable && !e.Following.IsZero() && named != "" && r.History == named
+	if r.History == "" || (named == "" && !e.Following.IsZero()) { // an engine without such names, or a primary that told none
+		synchronised = e.LinkUp && r.History == ""
+	}
+	switch {
+	case synchronised:
+		if e.FollowingEpoch > e.Position.DataEpoch || a.proc.strayed {
+			a.setDataEpoch(max(e.FollowingEpoch, e.Position.DataEpoch), false)
+			a.Log.Info("Synchronised with the primary", "epoch", e.FollowingEpoch, "primary", e.Following.Member)
+		}
+		a.proc.synced, a.proc.strayed, a.proc.history = true, false, r.History
+	case e.Writable:
+		a.proc.history = r.History
+	case a.proc.synced && r.History != a.proc.history:
+		a.proc.strayed = true
+	}
+	e.History = r.History
 }
 
 // setDataEpoch notes that the data is that of an epoch's primary now; whole: it is the primary itself.

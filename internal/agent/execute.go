@@ -178,9 +178,9 @@ func (a *Agent) onDetached(at failover.Instant, report engine.Report, err error,
 		return
 	}
 	e := &a.obs.Engine
-	e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
 	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = "", at, false, true
-	a.onProbe(at, report, nil) // the position as it is after the cut
+	a.onProbe(at, report, nil) // the position as it is after the cut, and whose history it is
+	e.Following, e.FollowingEpoch, e.LinkUp = failover.Run{}, 0, false
 	then(true)
 }
 
@@ -189,7 +189,7 @@ func (a *Agent) sendHeartbeats(now failover.Instant) {
 	if a.fencing {
 		return // a primary that is being killed is not heard of any more
 	}
-	for _, l := range a.out {
+	for _, l := range a.ordered {
 		hb := a.obs.Heartbeat(now, l.Run, a.upstreamAddress())
 		l.Peer.Send(wire.Frame{Heartbeat: &hb})
 	}
@@ -221,13 +221,38 @@ func (a *Agent) open(action failover.Action) {
 	a.obs.Tenure.Confirmed = true
 	a.stamp(stepConfirmed)
 	a.arm()
-	var err error
 	quorum := a.quorumInForce()
 	minReplicas := max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)
 	a.obs.Engine.Quorum = quorum
-	a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Promote(ctx, minReplicas) }, func() {
-		delete(a.doing, failover.Open)
-		a.onOpened(action.Epoch, err)
+	var err error
+	var report engine.Report
+	promote := func() {
+		a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, minReplicas) }, func() {
+			delete(a.doing, failover.Open)
+			a.obs.Engine.History = report.History
+			a.onOpened(action.Epoch, err)
+		})
+	}
+	if !a.Engine.Persistent() {
+		promote()
+		return
+	}
+	// That its data is the epoch's is on disk before anything is written into it: a member that comes back without it
+	// never opened that epoch (rule SyncQuorum).
+	fences := a.fences.Load()
+	record := a.data
+	record.DataEpoch, record.Whole = action.Epoch, true
+	a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
+		switch {
+		case a.fences.Load() != fences || a.obs.Tenure == nil || a.obs.Tenure.Epoch != action.Epoch:
+			delete(a.doing, failover.Open)
+		case err != nil:
+			delete(a.doing, failover.Open)
+			a.fence("the epoch of its data could not be made durable: " + err.Error())
+		default:
+			a.data = record
+			promote()
+		}
 	})
 }
 
@@ -244,7 +269,7 @@ func (a *Agent) onOpened(epoch failover.Epoch, err error) {
 	}
 	e := &a.obs.Engine
 	e.Writable, e.Following, e.LinkUp, e.At = true, failover.Run{}, false, 0
-	a.proc.synced = true
+	a.proc.synced, a.proc.strayed, a.proc.history = true, false, e.History
 	a.proc.upstream, a.proc.toldAt = "", a.now()
 	t.Opened, t.OpenedAt, t.Beat = true, a.now(), 0
 	a.stamp(stepPromoted)
@@ -271,7 +296,7 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 	if released {
 		return true
 	}
-	for _, l := range a.out {
+	for _, l := range a.ordered {
 		r := a.obs.Request(now, l.Run)
 		l.Peer.Send(wire.Frame{PreVote: &r})
 	}
@@ -281,7 +306,7 @@ func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
 // askPromises asks every member, and this one by the same rules.
 func (a *Agent) askPromises(now failover.Instant) {
 	a.obs.NextPhase(now, failover.PhasePromise)
-	for _, l := range a.out {
+	for _, l := range a.ordered {
 		r := a.obs.Request(now, l.Run)
 		l.Peer.Send(wire.Frame{PromiseRequest: &r})
 	}

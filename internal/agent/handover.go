@@ -211,7 +211,7 @@ func (a *Agent) endIfDone() {
 		return
 	}
 	a.ended = true
-	for l := range a.links {
+	for _, l := range a.links {
 		l.Peer.Close("its pod is being ended")
 	}
 	a.Log.Info("Ends")

@@ -2,6 +2,9 @@ package agent
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"understudy.dev/understudy/internal/failover"
@@ -30,7 +33,7 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 		a.stamp(stepGranted)
 		a.route(l.Epoch) // its one write takes longer than to confirm and promote; clients arriving first get READONLY
 	}
-	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch {
+	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch && l.Epoch == t.Epoch {
 		a.setDataEpoch(l.Epoch, true) // it renumbered itself, however the answer came
 		a.route(l.Epoch)
 	}
@@ -63,12 +66,13 @@ func (a *Agent) configure(quorum int) {
 
 // OnLink takes in that a connection was made.
 func (a *Agent) OnLink(l *Link) {
-	a.links[l] = true
+	a.links = append(a.links, l)
 	if l.Run.IsZero() {
 		return
 	}
 	if l.Outbound {
 		a.out[l.Run.Member] = l
+		a.order()
 	}
 	a.obs.OnConnected(l.Run)
 	a.obs.VoidPromise(l.Run)
@@ -80,14 +84,19 @@ func (a *Agent) OnLink(l *Link) {
 	}
 }
 
+func (a *Agent) order() {
+	a.ordered = slices.SortedFunc(maps.Values(a.out), func(x, y *Link) int { return strings.Compare(x.Run.Member, y.Run.Member) })
+}
+
 // OnLinkEnd takes in that a connection ended; eof says that the far side ended it, without a reset and without a time-out.
 func (a *Agent) OnLinkEnd(l *Link, eof, goodbye bool) {
-	delete(a.links, l)
+	a.links = slices.DeleteFunc(a.links, func(o *Link) bool { return o == l })
 	if l.Run.IsZero() {
 		return
 	}
 	if a.out[l.Run.Member] == l {
 		delete(a.out, l.Run.Member)
+		a.order()
 	}
 	a.obs.OnDisconnected(l.Run)
 	if goodbye || !eof || l.Run == a.Self {
@@ -210,7 +219,7 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 }
 
 func (a *Agent) broadcast(f wire.Frame) {
-	for _, l := range a.out {
+	for _, l := range a.ordered {
 		l.Peer.Send(f)
 	}
 }

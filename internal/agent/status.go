@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -50,7 +51,7 @@ func (a *Agent) onHandoverRequest(l *Link, h wire.Handover) {
 // load says nothing.
 func (a *Agent) publish() {
 	var watching []*Link
-	for l := range a.links {
+	for _, l := range a.links {
 		if l.watches {
 			watching = append(watching, l)
 		}
@@ -98,6 +99,10 @@ func (a *Agent) Status() wire.Status {
 		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
 		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history}
+	if o.LeaseRead != 0 {
+		lease := o.Lease
+		s.Lease = &lease
+	}
 	return s
 }
 
@@ -159,3 +164,9 @@ func (a *Agent) Holds() failover.Epoch {
 
 // Register is the Lease as this member read it last.
 func (a *Agent) Register() failover.Lease { return a.obs.Lease }
+
+// Dump is all it knows, for a test that failed.
+func (a *Agent) Dump() string {
+	return fmt.Sprintf("engine %+v heard %+v durable %+v doing %v fencing %t orders busy %t queued %d links %d proc %+v", a.obs.Engine, a.obs.Heard, a.obs.Durable,
+		a.doing, a.fencing, a.orders.busy, len(a.orders.queue), len(a.links), a.proc)
+}

@@ -26,6 +26,9 @@ type Report struct {
 	Upstream string
 	LinkUp   bool
 	HasData  bool
+	// History names the history that Offset counts in: every primary begins one of its own, and a replica has that of the
+	// primary with which it finished synchronising last. Empty: the engine has no such name.
+	History string
 }
 
 // Engine drives one engine. Every call has the deadline of its context; none retries.
@@ -43,8 +46,8 @@ type Engine interface {
 	// of the moment after. Before it cuts, it leaves the link at most drain to end by itself: a primary that is dead sends
 	// no more, and what it sent may still lie unread in the link's buffer.
 	Detach(ctx context.Context, drain time.Duration) (Report, error)
-	// Promote makes it accept writes and reachable for clients.
-	Promote(ctx context.Context, minReplicas int) error
+	// Promote makes it accept writes and reachable for clients, and begins its history.
+	Promote(ctx context.Context, minReplicas int) (Report, error)
 	// Configure changes what a policy may change while it serves.
 	Configure(ctx context.Context, minReplicas int) error
 	// Pause holds back writes for at most d and reports the position they stopped at; Resume lets them go on.

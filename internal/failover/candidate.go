@@ -21,7 +21,7 @@ type guard struct {
 // guards are asked in this order; the first that refuses is reported.
 var guards = []guard{
 	{"NotAMember", func(_ Instant, o *Observation) string {
-		if slices.ContainsFunc(o.Lease.Terms.NextMembers(), func(m MemberEntry) bool { return m.Name == o.Self.Member }) {
+		if o.Lease.Terms.HasMember(o.Self.Member) {
 			return ""
 		}
 		return "the Lease does not list it as a member"
@@ -56,11 +56,11 @@ var guards = []guard{
 		}
 		return ""
 	}},
-	{"NotSynchronised", func(_ Instant, o *Observation) string {
+	{notSynchronised, func(_ Instant, o *Observation) string {
 		if o.Lease.Terms.Set() != nil {
 			return o.notNamed()
 		}
-		if o.Lease.Terms.Opened > 0 && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened && !o.nobodyHasData() {
+		if o.Lease.Terms.Opened > 0 && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened {
 			return fmt.Sprintf("it has not finished copying the data of epoch %d; it has epoch %d", o.Lease.Terms.Opened, o.Engine.Position.DataEpoch)
 		}
 		return ""
@@ -106,7 +106,8 @@ func Verdict(now Instant, o *Observation) MemberVerdict {
 
 // Rank orders this member among the candidates.
 func (o *Observation) Rank(now Instant) Rank {
-	return Rank{Eligible: Verdict(now, o).Eligible, Position: o.Engine.Position, Preferred: o.Preferred, Ordinal: o.Ordinal}
+	return Rank{Eligible: Verdict(now, o).Eligible, Position: o.Engine.Position, Preferred: o.Preferred, Ordinal: o.Ordinal,
+		Stays: o.Lease.Terms.Stays(o.Self.Member)}
 }
 
 // Lag is how far this member is behind the last position heard of the holder; offsets of different data epochs do not
@@ -125,22 +126,37 @@ func (o *Observation) lagNeedsAll() bool {
 	return !known && o.Lease.Terms.Opened > 0 && o.Lease.Terms.Set() == nil
 }
 
-// nobodyHasData reports that every member promised and said that it has no data, with an engine that keeps none over
-// a restart: a fresh start loses nothing that is not lost already (rule Bootstrap, last sentence).
-func (o *Observation) nobodyHasData() bool {
-	a := o.Attempt
-	if o.Engine.Persistent || o.Engine.Data {
+// notSynchronised names the guard that a last resort may pass.
+const notSynchronised = "NotSynchronised"
+
+// lastResort reports that every member promised, that none has the data of the last epoch that opened, and that engines
+// keep none over a restart: that data is gone whoever takes over, so the member that has most of what is left may, even if
+// that is nothing (rule Bootstrap, last sentence).
+func (o *Observation) lastResort(a *Attempt) bool {
+	if o.Engine.Persistent || a == nil || o.Lease.Terms.Set() != nil {
 		return false
 	}
-	if a == nil || a.Phase == PhasePreVote {
-		return true // asked for real when the promises are there
+	for _, m := range o.Lease.Terms.Names() {
+		if p, ok := a.Promises[m]; !ok || !p.Given || p.Position.DataEpoch >= o.Lease.Terms.Opened {
+			return false
+		}
 	}
-	return (&Tenure{Won: a}).freshStart(o.Lease.Terms)
+	return true
+}
+
+// mayTry reports whether a member without the data may ask the others whether it is the last resort: some time after those
+// with the data would have asked.
+func (o *Observation) mayTry(now Instant, v MemberVerdict, detected Instant) bool {
+	wait := o.Lease.Terms.SuspectAfter()
+	if len(o.Lease.Terms.Names()) == 1 {
+		wait = 0
+	}
+	return v.Guard == notSynchronised && !o.Engine.Persistent && o.Lease.Terms.Set() == nil && since(now, detected) >= wait
 }
 
 // bestOf reports whether this member is the best of those that promised, and that enough promised for it to know.
 func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
-	if v := Verdict(now, o); !v.Eligible {
+	if v := Verdict(now, o); !v.Eligible && (v.Guard != notSynchronised || !o.lastResort(a)) {
 		return false, v.Message
 	}
 	if r := o.Release; a.Asked && r != nil && r.Final && !o.Engine.Position.Less(r.Position) {

@@ -248,7 +248,7 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 		d.do(Action{Kind: StartEngine})
 		return
 	}
-	if o.Engine.State == EngineRunning && o.Lease.Terms.Set() == nil && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened && !o.Tenure.freshStart(o.Lease.Terms) {
+	if o.Engine.State == EngineRunning && o.lostSinceChosen() {
 		note := "its engine lost the data it was chosen for"
 		d.note("gives epoch %d up: %s", o.Tenure.Epoch, note)
 		d.do(Action{Kind: Fence, Epoch: o.Tenure.Epoch, Note: note})
@@ -281,6 +281,18 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 	}
 }
 
+// lostSinceChosen reports that a new holder has less than it had when it was chosen, or, if it was not chosen for what it
+// has, less than a candidate needs.
+func (o *Observation) lostSinceChosen() bool {
+	t := o.Tenure
+	if t.Won != nil {
+		if p, ok := t.Won.Promises[o.Self.Member]; ok {
+			return p.DataID != o.Engine.DataID || o.Engine.Position.Less(p.Position)
+		}
+	}
+	return o.Lease.Terms.Set() == nil && o.Engine.Position.DataEpoch < o.Lease.Terms.Opened
+}
+
 // termsWanted is what the holder should write into the Lease, or nil: the epoch that opened, the policy that was asked
 // for, and a wait that is over.
 func termsWanted(now Instant, o *Observation, desired Policy) *Terms {
@@ -290,7 +302,7 @@ func termsWanted(now Instant, o *Observation, desired Policy) *Terms {
 	if desired != nil {
 		next = withPolicy(next, *desired)
 	}
-	if len(cur.Next) > 0 && t.Joint != 0 && t.sentBy(max(t.Joint, t.Learned), cur) {
+	if len(cur.Next) > 0 && cur.Stays(o.Self.Member) && t.Joint != 0 && t.sentBy(max(t.Joint, t.Learned), cur) {
 		next.Members, next.Next = cur.Next, nil // it served under both (rule JointVoters)
 	}
 	next.Sets = o.setWanted(now, next)
@@ -338,7 +350,7 @@ func decideCandidate(now Instant, o *Observation, d *Decision) {
 	if !ok {
 		return
 	}
-	if why := mustNotStand(now, o, d); why != "" {
+	if why := mustNotStand(now, o, detected, d); why != "" {
 		d.note("does not take over: %s", why)
 		return
 	}
@@ -377,8 +389,8 @@ func (o *Observation) proofSince(run Run) Instant {
 }
 
 // mustNotStand says why this member leaves it to others, or to nobody.
-func mustNotStand(now Instant, o *Observation, d *Decision) string {
-	if !d.Verdict.Eligible {
+func mustNotStand(now Instant, o *Observation, detected Instant, d *Decision) string {
+	if !d.Verdict.Eligible && !o.mayTry(now, d.Verdict, detected) {
 		return d.Verdict.Message
 	}
 	asked := o.Release != nil && o.Release.Target == o.Self.Member
@@ -479,7 +491,8 @@ func refusals(o *Observation, a *Attempt) string {
 }
 
 func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
-	if !o.Lease.Terms.Majority(func(m string) bool { return o.promised(now, a, m) }) {
+	own := a.Promises[o.Self.Member].Given // what it would go on with is its own position after the cut
+	if !own || !o.Lease.Terms.Majority(func(m string) bool { return o.promised(now, a, m) }) {
 		if left := promiseTimeout - since(now, a.Began); left > 0 {
 			d.lookAgainIn(left)
 			return

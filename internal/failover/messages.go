@@ -19,6 +19,8 @@ type Heartbeat struct {
 	Open     bool     `json:"open"`
 	// Upstream is the address at which replicas find the sender's engine.
 	Upstream string `json:"upstream"`
+	// History of the sender's engine; a replica that has it has synchronised with this epoch's primary.
+	History string `json:"history,omitempty"`
 	// LeaseVersion the sender knows.
 	LeaseVersion string `json:"leaseVersion"`
 }
@@ -121,12 +123,14 @@ type Release struct {
 	Target string `json:"target,omitempty"`
 }
 
-// Rank orders candidates: position first, then preference, then the lower ordinal.
+// Rank orders candidates: position first, then who stays, then preference, then the lower ordinal.
 type Rank struct {
 	Eligible  bool     `json:"eligible"`
 	Position  Position `json:"position"`
 	Preferred bool     `json:"preferred,omitempty"`
 	Ordinal   int      `json:"ordinal"`
+	// Stays: it is not being removed from the service.
+	Stays bool `json:"stays,omitempty"`
 }
 
 // Better reports whether r goes before o.
@@ -138,6 +142,8 @@ func (r Rank) Better(o Rank) bool {
 		return true
 	case r.Position.Less(o.Position):
 		return false
+	case r.Stays != o.Stays:
+		return r.Stays
 	case r.Preferred != o.Preferred:
 		return r.Preferred
 	default:

@@ -24,6 +24,7 @@ type Engine struct {
 	Writable bool
 	Position Position
 	At       Instant // when Position was read
+	History  string  // that the offset counts in
 	// Following is the run it was told to follow and FollowingEpoch the epoch; zero: nobody.
 	Following      Run
 	FollowingEpoch Epoch
@@ -74,6 +75,7 @@ type Heard struct {
 	Known    bool // Position is known
 	Open     bool
 	Upstream string
+	History  string
 	Pace     Pace
 }
 
@@ -116,6 +118,7 @@ type Observation struct {
 	Proofs  []Proof
 	Release *HeldRelease
 	Links   map[string]Link
+	open    map[Run]int // connections by run
 	// Gone are pods that can never start again, by member: the operator's proof (rule JointVoters).
 	Gone map[string]string
 
@@ -140,7 +143,8 @@ type Observation struct {
 // NewObservation is what a member knows when its agent starts. Acknowledgements that its earlier runs gave may still
 // count, and nobody remembers when they were given, so they are taken as given now (rule PromiseDurable).
 func NewObservation(self Run, ordinal int, now Instant, durable Durable) *Observation {
-	return &Observation{Self: self, Ordinal: ordinal, Started: now, Durable: durable, Links: map[string]Link{}, Gone: map[string]string{}}
+	return &Observation{Self: self, Ordinal: ordinal, Started: now, Durable: durable, Links: map[string]Link{},
+		open: map[Run]int{}, Gone: map[string]string{}}
 }
 
 // OnLease takes in the Lease as read. quorum is true for a read that the API server answered from its quorum.
@@ -316,15 +320,10 @@ func (o *Observation) OnFenced(now Instant) *Release {
 
 // OnConnected takes in that a connection to a run was made.
 func (o *Observation) OnConnected(run Run) {
-	l := o.Links[run.Member]
-	if l.Run.LaterThan(run) {
-		return // a straggler of an earlier boot
+	o.open[run]++
+	if l := o.Links[run.Member]; l.Run == run || !l.Run.LaterThan(run) || l.Open == 0 {
+		o.Links[run.Member] = Link{Run: run, Open: o.open[run]}
 	}
-	if l.Run != run {
-		l = Link{Run: run}
-	}
-	l.Open++
-	o.Links[run.Member] = l
 }
 
 // ended reports whether a later boot of the same pod is known. A container is started only when the one before it is
@@ -333,19 +332,28 @@ func (o *Observation) ended(run Run) bool {
 	return o.Self.LaterThan(run) || o.Links[run.Member].Run.LaterThan(run)
 }
 
-// OnDisconnected takes in that a connection to a run ended, however it ended.
+// OnDisconnected takes in that a connection to a run ended, however it ended. Two pods of one member may be connected at
+// once: one that was deleted by force goes on for a while.
 func (o *Observation) OnDisconnected(run Run) {
-	if l, ok := o.Links[run.Member]; ok && l.Run == run && l.Open > 0 {
-		l.Open--
-		o.Links[run.Member] = l
+	if o.open[run]--; o.open[run] <= 0 {
+		delete(o.open, run)
 	}
+	l := o.Links[run.Member]
+	if l.Run != run {
+		return
+	}
+	if l.Open = o.open[run]; l.Open == 0 {
+		for other, n := range o.open {
+			if other.Member == run.Member && !run.LaterThan(other) && (l.Open == 0 || other.String() > l.Run.String()) {
+				l = Link{Run: other, Open: n}
+			}
+		}
+	}
+	o.Links[run.Member] = l
 }
 
 // connected reports whether a connection to that very run is open.
-func (o *Observation) connected(run Run) bool {
-	l := o.Links[run.Member]
-	return l.Run == run && l.Open > 0
-}
+func (o *Observation) connected(run Run) bool { return o.open[run] > 0 }
 
 // Serving reports whether this member is the primary and open for writes.
 func (o *Observation) Serving() bool { return o.Tenure != nil && o.Tenure.Opened }

@@ -182,20 +182,42 @@ func nextMembers(v OperatorView) ([]MemberEntry, string) {
 	for _, m := range v.Wanted.Members {
 		wanted[m.Name] = true
 	}
+	target := v.Wanted.Members
 	if !wanted[v.Lease.Holder.Member] {
-		return nil, "" // it hands over first
+		if slices.ContainsFunc(target, func(m MemberEntry) bool { return terms.HasMember(m.Name) }) {
+			return nil, "" // it hands over to one of those first
+		}
+		target = together(terms.Members, target)
 	}
-	added := slices.ContainsFunc(v.Wanted.Members, func(m MemberEntry) bool { return !terms.HasMember(m.Name) })
+	added := slices.ContainsFunc(target, func(m MemberEntry) bool { return !terms.HasMember(m.Name) })
 	removed := slices.ContainsFunc(terms.Members, func(m MemberEntry) bool { return !wanted[m.Name] })
 	if added || removed {
-		for _, m := range v.Wanted.Members {
+		for _, m := range target {
 			if _, answers := v.Reports[m.Name]; !answers && !terms.HasMember(m.Name) {
 				return nil, "" // a member that never answered is not made a voter
 			}
 		}
-		return withVotes(v.Wanted.Members, terms.Members), "the number of members changes"
+		next := withVotes(target, terms.Members)
+		if !majority(next, func(m string) bool { _, answers := v.Reports[m]; return answers || m == APIServer }) {
+			return nil, "" // nobody could take over while it goes on
+		}
+		return next, "the number of members changes"
 	}
 	return movedVote(v, terms)
+}
+
+// together is one list of both, with votes as for its size.
+func together(a, b []MemberEntry) []MemberEntry {
+	list := slices.Clone(a)
+	for _, m := range b {
+		if !slices.ContainsFunc(a, func(o MemberEntry) bool { return o.Name == m.Name }) {
+			list = append(list, m)
+		}
+	}
+	for i := range list {
+		list[i].Voter = len(list) < 4 || len(list)%2 == 1 || i < len(list)-1
+	}
+	return list
 }
 
 // withVotes keeps the member without a vote where it can; an even number from four on has one.

@@ -30,7 +30,9 @@ func (o *Observation) identified(named, answered string) bool {
 // reaches says what a set lacks among those that answered, or nothing: R of its replicas with R + W > N, or its own
 // primary, which has all that was ever acknowledged in its epoch.
 func (o *Observation) reaches(s SyncSet, have map[string]answered) string {
-	if p, ok := have[s.Primary]; ok && o.keeps(StandsForAll) && o.identified(s.PrimaryData, p.identity) && (p.position.Whole || p.position.DataEpoch > s.Epoch) && p.position.DataEpoch >= s.Epoch {
+	// Its data epoch is on disk before a primary opens: one that answers with an older one never opened, and nothing was
+	// ever acknowledged under its set.
+	if p, ok := have[s.Primary]; ok && o.keeps(StandsForAll) && o.identified(s.PrimaryData, p.identity) {
 		return ""
 	}
 	n, r := len(s.Replicas), 0

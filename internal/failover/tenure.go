@@ -53,19 +53,6 @@ func newTenure(now Instant, epoch Epoch) *Tenure {
 	return &Tenure{Epoch: epoch, Learned: now, Acks: map[string]Counted{}, handedOver: map[Epoch]bool{}}
 }
 
-// freshStart reports that the epoch was won because every member had lost its data.
-func (t *Tenure) freshStart(terms Terms) bool {
-	if t.Won == nil {
-		return false
-	}
-	for _, m := range terms.Names() {
-		if p, ok := t.Won.Promises[m]; !ok || !p.Given || !p.Empty || p.Position.DataEpoch != 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // renumber moves to a higher epoch for the same run without stopping (rule PromiseForbidsFollowing).
 func (t *Tenure) renumber(now Instant, epoch Epoch) {
 	t.Epoch, t.Learned, t.Durable, t.Beat = epoch, now, false, 0
@@ -76,7 +63,8 @@ func (o *Observation) Heartbeat(now Instant, to Run, upstream string) Heartbeat 
 	t, terms := o.Tenure, o.Lease.Terms
 	return Heartbeat{From: o.Self, To: to, Epoch: t.Epoch, Sent: now,
 		LeaseMillis: terms.LeaseMillis, WaitMillis: terms.WaitMillis, Partition: terms.Partition,
-		Echo: t.echo(to), Position: o.Engine.Position, Open: t.Opened, Upstream: upstream, LeaseVersion: o.Lease.Version}
+		Echo: t.echo(to), Position: o.Engine.Position, Open: t.Opened, Upstream: upstream, History: o.Engine.History,
+		LeaseVersion: o.Lease.Version}
 }
 
 func (t *Tenure) echo(to Run) Instant {
@@ -178,12 +166,10 @@ func (t *Tenure) sentBy(at Instant, terms Terms) bool {
 }
 
 // ServeUntil is the instant at which the engine must be dead: the send time of the oldest acknowledgement needed for a
-// majority + L − margin (rules MajorityServe and Guard). 0: there is no majority.
+// majority + L − margin (rules MajorityServe and Guard). 0: there is no majority. While members change the old list alone
+// counts here: every takeover needs a majority of it too, and nobody but the holder drops it.
 func (t *Tenure) ServeUntil(terms Terms) Instant {
 	at := t.majoritySent(terms.Members, true)
-	if len(terms.Next) > 0 {
-		at = min(at, t.majoritySent(terms.Next, true))
-	}
 	if at == 0 {
 		return 0
 	}
@@ -198,12 +184,12 @@ func (t *Tenure) renewIn(now Instant, terms Terms) (in time.Duration, ok bool) {
 		return 0, false
 	}
 	alone := t.majoritySent(terms.Members, false)
-	if len(terms.Next) > 0 {
-		alone = min(alone, t.majoritySent(terms.Next, false))
+	if voters(terms.Members) != 2 {
+		alone = now // the members' own majority is enough to serve
 	}
 	api := t.Acks[APIServer].Sent
-	if t.Joint != 0 && alone < t.Joint && api < t.Joint {
-		return 0, true // nobody else can confirm the change of members
+	if t.Joint != 0 && api < t.Joint && !t.sentBy(t.Joint, terms) {
+		return 0, true // its vote confirms the change of members
 	}
 	in = terms.SuspectAfter()/2 - since(now, alone)
 	if alone == 0 {

@@ -112,16 +112,17 @@ func (t Terms) VoterSets() [][]string {
 
 // APIVotes reports whether the API server votes in a set in force.
 func (t Terms) APIVotes() bool {
-	two := func(list []MemberEntry) bool {
-		n := 0
-		for _, m := range list {
-			if m.Voter {
-				n++
-			}
+	return voters(t.Members) == 2 || voters(t.Next) == 2
+}
+
+func voters(list []MemberEntry) int {
+	n := 0
+	for _, m := range list {
+		if m.Voter {
+			n++
 		}
-		return n == 2
 	}
-	return two(t.Members) || two(t.Next)
+	return n
 }
 
 // HasMember reports whether a name is in either list.
@@ -176,12 +177,19 @@ func majority(members []MemberEntry, yes func(member string) bool) bool {
 	return voters > 0 && n > voters/2
 }
 
-// NextMembers is the list that members are to come to be in: next while a change goes on.
-func (t Terms) NextMembers() []MemberEntry {
+// Stays reports whether a member is in the list that is to come to be: next while a change goes on. One that does not may
+// become primary when nobody else has the data, and hands over afterwards.
+func (t Terms) Stays(name string) bool {
+	list := t.Members
 	if len(t.Next) > 0 {
-		return t.Next
+		list = t.Next
 	}
-	return t.Members
+	for _, m := range list {
+		if m.Name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // Accepts reports whether the policy in force lets a kind of evidence count.

@@ -84,6 +84,9 @@ func (o *Observation) hear(now Instant, hb Heartbeat) {
 	}
 	o.Heard.Pace.beat(now)
 	o.Heard.Position, o.Heard.Known, o.Heard.Open, o.Heard.Upstream = hb.Position, true, hb.Open, hb.Upstream
+	if hb.Open { // before that its engine has somebody else's
+		o.Heard.History = hb.History
+	}
 }
 
 func (o *Observation) hasGiven(run Run, epoch Epoch) bool {

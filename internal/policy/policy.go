@@ -52,7 +52,7 @@ func Members(service string, replicas int32) []failover.MemberEntry {
 }
 
 // Terms are what the Lease of a service is to hold under a policy.
-func Terms(spec v1alpha1.FailoverPolicySpec, members []failover.MemberEntry, state v1alpha1.ActiveState) failover.Terms {
+func Terms(spec v1alpha1.FailoverPolicySpec, service v1alpha1.ReplicatedServiceSpec, members []failover.MemberEntry) failover.Terms {
 	d := spec.Detection
 	terms := failover.Terms{
 		Members:             members,
@@ -61,14 +61,21 @@ func Terms(spec v1alpha1.FailoverPolicySpec, members []failover.MemberEntry, sta
 		HeartbeatMillis:     int64(d.HeartbeatIntervalMilliseconds),
 		SuspectMillis:       int64(d.SuspectAfterMilliseconds),
 		EngineTimeoutMillis: int64(d.EngineTimeoutMilliseconds),
-		Partition:           failover.PreferConsistency, // see Unsupported
+		Partition:           failover.PartitionChoice(spec.PartitionChoice),
+		TwoWriters:          spec.PartitionException == v1alpha1.ExceptionAcceptTwoWriters,
+		EveryWaits:          spec.Acknowledgement == v1alpha1.AcknowledgementWait,
 		Mode:                failover.Mode(spec.Mode),
 		MaxLagBytes:         ptr.Deref(spec.Candidates.MaxLagBytes, 0),
 		Excluded:            slices.Clone(spec.Candidates.Excluded),
 		MinReplicasToWrite:  int(ptr.Deref(spec.MinReplicasToWrite, 0)),
 	}
 	slices.Sort(terms.Excluded)
-	if state == v1alpha1.StatePaused {
+	if r := service.Replication; r != nil && r.Mode == v1alpha1.Synchronous && r.Synchronous != nil {
+		terms.Quorum, terms.OnTooFew = int(r.Synchronous.Quorum), failover.TooFewReplicas(r.Synchronous.OnTooFewReplicas)
+	} else {
+		terms.EveryWaits = false // nothing is waited for
+	}
+	if service.State == v1alpha1.StatePaused {
 		terms.Mode = failover.ModePaused
 	}
 	for _, e := range spec.AcceptedEvidence {
@@ -78,38 +85,20 @@ func Terms(spec v1alpha1.FailoverPolicySpec, members []failover.MemberEntry, sta
 	return terms
 }
 
-// AtOnce returns have with what the operator itself puts into force of want (mode and accepted evidence), and whether
-// that changes anything.
-func AtOnce(have, want failover.Terms) (failover.Terms, bool) {
-	accepted := slices.Clone(have.Accepted)
-	slices.Sort(accepted)
-	same := have.Mode == want.Mode && slices.Equal(accepted, want.Accepted)
-	have.Mode, have.Accepted = want.Mode, want.Accepted
-	return have, !same
-}
-
 // ByHolder reports whether have lacks something of want that only the holder may put into force.
 func ByHolder(have, want failover.Terms) bool {
 	excluded := slices.Clone(have.Excluded)
 	slices.Sort(excluded)
 	return have.LeaseMillis != want.LeaseMillis || have.HeartbeatMillis != want.HeartbeatMillis ||
 		have.SuspectMillis != want.SuspectMillis || have.EngineTimeoutMillis != want.EngineTimeoutMillis ||
-		have.Partition != want.Partition || have.MaxLagBytes != want.MaxLagBytes ||
+		have.Partition != want.Partition || have.TwoWriters != want.TwoWriters || have.EveryWaits != want.EveryWaits ||
+		have.Quorum != want.Quorum || have.OnTooFew != want.OnTooFew || have.MaxLagBytes != want.MaxLagBytes ||
 		have.MinReplicasToWrite != want.MinReplicasToWrite || !slices.Equal(excluded, want.Excluded)
 }
 
 // Unsupported names the fields of a policy that ask for what this version cannot do yet.
 func Unsupported(spec v1alpha1.FailoverPolicySpec, replicas int32) []string {
 	var out []string
-	if spec.PartitionChoice == v1alpha1.PreferAvailability {
-		out = append(out, "spec.partitionChoice PreferAvailability: it is treated as PreferConsistency; set it to PreferConsistency")
-	}
-	if spec.PartitionException == v1alpha1.ExceptionAcceptTwoWriters {
-		out = append(out, "spec.partitionException AcceptTwoWriters: it is treated as Never; set it to Never")
-	}
-	if spec.Acknowledgement == v1alpha1.AcknowledgementWait {
-		out = append(out, "spec.acknowledgement Wait: it is treated as Engine; set it to Engine")
-	}
 	if ptr.Deref(spec.CooldownSeconds, 0) > 0 {
 		out = append(out, "spec.cooldownSeconds: no cooldown is kept; set it to 0")
 	}

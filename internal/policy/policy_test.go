@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
 	"testing"
 
 	"k8s.io/utils/ptr"
@@ -78,55 +77,54 @@ func TestVotes(t *testing.T) {
 }
 
 func TestTerms(t *testing.T) {
-	spec := Defaults()
-	terms := Terms(spec, Members("cache", 3), v1alpha1.StateActive)
+	spec, service := Defaults(), v1alpha1.ReplicatedServiceSpec{}
+	terms := Terms(spec, service, Members("cache", 3))
 	if terms.LeaseMillis != 3000 || terms.WaitMillis != 3000 || terms.HeartbeatMillis != 100 || terms.SuspectMillis != 800 ||
 		terms.EngineTimeoutMillis != 1000 || terms.Mode != failover.ModeAutomatic || terms.Partition != failover.PreferConsistency ||
 		terms.MaxLagBytes != 16<<20 || !terms.Accepts(failover.LeaseExpired) || terms.Accepts(failover.NodeOutOfService) {
 		t.Errorf("terms %+v", terms)
 	}
-	if paused := Terms(spec, nil, v1alpha1.StatePaused); paused.Mode != failover.ModePaused {
+	if paused := Terms(spec, v1alpha1.ReplicatedServiceSpec{State: v1alpha1.StatePaused}, nil); paused.Mode != failover.ModePaused {
 		t.Errorf("a paused service has mode %s", paused.Mode)
 	}
-	spec.PartitionChoice = v1alpha1.PreferAvailability
-	if terms := Terms(spec, nil, v1alpha1.StateActive); terms.Partition != failover.PreferConsistency || !terms.Accepts(failover.LeaseExpired) {
-		t.Errorf("a choice that cannot be carried out came into force by halves: %s, %v", terms.Partition, terms.Accepted)
+	spec.PartitionChoice, spec.Acknowledgement = v1alpha1.PreferAvailability, v1alpha1.AcknowledgementWait
+	service.Replication = &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous, Synchronous: &v1alpha1.SynchronousSpec{Quorum: 2, OnTooFewReplicas: v1alpha1.ContinueWriting}}
+	terms = Terms(spec, service, nil)
+	if terms.Partition != failover.PreferAvailability || terms.Quorum != 2 || terms.OnTooFew != failover.ContinueWriting || !terms.EveryWaits {
+		t.Errorf("terms of a synchronous service %+v", terms)
 	}
-	if have := Unsupported(spec, 3); len(have) != 1 || !strings.Contains(have[0], "spec.partitionChoice") {
-		t.Errorf("Unsupported = %v, want one sentence that names spec.partitionChoice", have)
+	service.Replication = nil
+	if Terms(spec, service, nil).EveryWaits {
+		t.Error("an asynchronous service waits for a quorum it does not have")
 	}
 }
 
 // TestWhoPutsIntoForce: each term is either the operator's or the holder's to write.
 func TestWhoPutsIntoForce(t *testing.T) {
-	base := Terms(Defaults(), Members("cache", 3), v1alpha1.StateActive)
+	base := Terms(Defaults(), v1alpha1.ReplicatedServiceSpec{}, Members("cache", 3))
 	for name, c := range map[string]struct {
-		change         func(*v1alpha1.FailoverPolicySpec)
-		atOnce, holder bool
+		change func(*v1alpha1.FailoverPolicySpec)
+		holder bool
 	}{
-		"nothing":   {func(*v1alpha1.FailoverPolicySpec) {}, false, false},
-		"mode":      {func(s *v1alpha1.FailoverPolicySpec) { s.Mode = v1alpha1.ModeDryRun }, true, false},
-		"evidence":  {func(s *v1alpha1.FailoverPolicySpec) { s.AcceptedEvidence = s.AcceptedEvidence[:2] }, true, false},
-		"order":     {func(s *v1alpha1.FailoverPolicySpec) { e := s.AcceptedEvidence; e[0], e[1] = e[1], e[0] }, false, false},
-		"lease":     {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.LeaseDurationMilliseconds = 1500 }, false, true},
-		"heartbeat": {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.HeartbeatIntervalMilliseconds = 50 }, false, true},
-		"suspicion": {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.SuspectAfterMilliseconds = 500 }, false, true},
-		"engine":    {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.EngineTimeoutMilliseconds = 500 }, false, true},
-		"lag":       {func(s *v1alpha1.FailoverPolicySpec) { s.Candidates.MaxLagBytes = ptr.To[int64](1) }, false, true},
-		"excluded":  {func(s *v1alpha1.FailoverPolicySpec) { s.Candidates.Excluded = []string{"cache-1"} }, false, true},
-		"writing":   {func(s *v1alpha1.FailoverPolicySpec) { s.MinReplicasToWrite = ptr.To[int32](1) }, false, true},
-		"partition": {func(s *v1alpha1.FailoverPolicySpec) { s.PartitionChoice = v1alpha1.PreferAvailability }, false, false},
+		"nothing":   {func(*v1alpha1.FailoverPolicySpec) {}, false},
+		"mode":      {func(s *v1alpha1.FailoverPolicySpec) { s.Mode = v1alpha1.ModeDryRun }, false},
+		"evidence":  {func(s *v1alpha1.FailoverPolicySpec) { s.AcceptedEvidence = s.AcceptedEvidence[:2] }, false},
+		"order":     {func(s *v1alpha1.FailoverPolicySpec) { e := s.AcceptedEvidence; e[0], e[1] = e[1], e[0] }, false},
+		"lease":     {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.LeaseDurationMilliseconds = 1500 }, true},
+		"heartbeat": {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.HeartbeatIntervalMilliseconds = 50 }, true},
+		"suspicion": {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.SuspectAfterMilliseconds = 500 }, true},
+		"engine":    {func(s *v1alpha1.FailoverPolicySpec) { s.Detection.EngineTimeoutMilliseconds = 500 }, true},
+		"lag":       {func(s *v1alpha1.FailoverPolicySpec) { s.Candidates.MaxLagBytes = ptr.To[int64](1) }, true},
+		"excluded":  {func(s *v1alpha1.FailoverPolicySpec) { s.Candidates.Excluded = []string{"cache-1"} }, true},
+		"writing":   {func(s *v1alpha1.FailoverPolicySpec) { s.MinReplicasToWrite = ptr.To[int32](1) }, true},
+		"partition": {func(s *v1alpha1.FailoverPolicySpec) { s.PartitionChoice = v1alpha1.PreferAvailability }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := Defaults()
 			c.change(&spec)
-			want := Terms(spec, base.Members, v1alpha1.StateActive)
-			got, atOnce := AtOnce(base, want)
-			if atOnce != c.atOnce || ByHolder(base, want) != c.holder {
-				t.Errorf("at once %t, by the holder %t; want %t, %t", atOnce, ByHolder(base, want), c.atOnce, c.holder)
-			}
-			if got.LeaseMillis != base.LeaseMillis || got.Partition != base.Partition || got.MaxLagBytes != base.MaxLagBytes {
-				t.Errorf("the operator would write what only the holder may: %+v", got)
+			want := Terms(spec, v1alpha1.ReplicatedServiceSpec{}, base.Members)
+			if ByHolder(base, want) != c.holder {
+				t.Errorf("by the holder %t; want %t", ByHolder(base, want), c.holder)
 			}
 		})
 	}
@@ -138,9 +136,8 @@ func TestUnsupported(t *testing.T) {
 	}
 	spec := Defaults()
 	spec.CooldownSeconds, spec.MinReplicasToWrite = ptr.To[int32](5), ptr.To[int32](3)
-	spec.Acknowledgement, spec.Rejoin.Strategy = v1alpha1.AcknowledgementWait, v1alpha1.RejoinRebuild
-	spec.PartitionException = v1alpha1.ExceptionAcceptTwoWriters
-	if have := Unsupported(spec, 3); len(have) != 5 {
-		t.Errorf("want five remedies, have %q", have)
+	spec.Rejoin.Strategy = v1alpha1.RejoinRebuild
+	if have := Unsupported(spec, 3); len(have) != 3 {
+		t.Errorf("want three remedies, have %q", have)
 	}
 }

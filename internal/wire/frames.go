@@ -104,6 +104,8 @@ type Status struct {
 	Eligible     bool              `json:"eligible"`    // it could take over now
 	Reason       string            `json:"reason"`      // the guard that refuses it
 	Explanation  string            `json:"explanation"` // and why, as a sentence
+	// Lease as the member read it last, so that a lost one can be made anew.
+	Lease *failover.Lease `json:"lease,omitempty"`
 	// GuardLatenessMicros is the largest delay the guard saw between its instant and its own wake-up.
 	GuardLatenessMicros int64 `json:"guardLatenessMicros"`
 	// Takeovers are the changes of primary this member won, newest last, at most 8, kept as long as its pod.

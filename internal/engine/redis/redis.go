@@ -204,7 +204,7 @@ func parse(raw string) engine.Report {
 			f[k] = v
 		}
 	}
-	rep := engine.Report{Loading: f["loading"] == "1", Primary: f["role"] == "master"}
+	rep := engine.Report{Loading: f["loading"] == "1", Primary: f["role"] == "master", History: f["master_replid"]}
 	for k := range f {
 		if len(k) > 2 && strings.HasPrefix(k, "db") && strings.Contains(f[k], "keys=") {
 			rep.HasData = true
@@ -267,17 +267,24 @@ func (r *Redis) drain(ctx context.Context, d time.Duration) {
 
 // Promote makes the server accept writes. The order matters: the limit first, the door last. It is sent once, on a
 // connection that just answered: tried again, it could reach the next engine, which is empty and may be nobody's primary.
-func (r *Redis) Promote(ctx context.Context, minReplicas int) error {
+func (r *Redis) Promote(ctx context.Context, minReplicas int) (engine.Report, error) {
 	if _, err := r.order(ctx, []any{"PING"}); err != nil {
-		return err
+		return engine.Report{}, err
 	}
 	r.ordering.Lock()
 	defer r.ordering.Unlock()
 	if r.orders == nil {
-		return errors.New("promoting the engine: its connection ended meanwhile")
+		return engine.Report{}, errors.New("promoting the engine: its connection ended meanwhile")
 	}
-	_, err := r.tryOrder(ctx, [][]any{minReplicasCommand(minReplicas), {"REPLICAOF", "NO", "ONE"}, everywhere})
-	return err
+	replies, err := r.tryOrder(ctx, [][]any{minReplicasCommand(minReplicas), {"REPLICAOF", "NO", "ONE"}, everywhere, probeCommand})
+	if err != nil {
+		return engine.Report{}, err
+	}
+	raw, err := redis.String(replies[3], nil)
+	if err != nil {
+		return engine.Report{}, fmt.Errorf("reading the engine's state after the promotion: %w", err)
+	}
+	return parse(raw), nil
 }
 
 func minReplicasCommand(n int) []any { return []any{"CONFIG", "SET", "min-replicas-to-write", n} }
