@@ -156,7 +156,7 @@ func TestSwitchoverRefusals(t *testing.T) {
 	force.Spec.Type = v1alpha1.TypeForced
 	force.Spec.AssertDead = &v1alpha1.AssertDead{Member: "cache-0", PodUID: string(pods[0].UID), Epoch: 1}
 	s.create(force)
-	s.outcome("force", v1alpha1.ConditionStalled, v1alpha1.ReasonFieldNotSupported, "spec.type")
+	s.outcome("force", v1alpha1.ConditionStalled, v1alpha1.ReasonTargetRefused, "cache-0, which answers and serves", "Switchover")
 	if r := s.register("cache"); r.Epoch != 1 {
 		t.Errorf("epoch %d after refusals", r.Epoch)
 	}
@@ -197,4 +197,37 @@ func TestOneAtATime(t *testing.T) {
 	}
 	s.handOver("cache", pods[1], pods[2], 2, true)
 	s.outcome("second", v1alpha1.ConditionReady, v1alpha1.ReasonCompleted, "cache-2")
+}
+
+// TestForced: a person's word reaches every other member, and the takeover that follows completes the Failover.
+func TestForced(t *testing.T) {
+	s := newStage(t)
+	s.create(redis("dead"))
+	pods := s.serve("dead")
+	s.healthy("dead")
+	s.silent(pods[0])
+	force := switchover("force", "dead", "")
+	force.Spec.Type, force.Spec.DeadlineSeconds = v1alpha1.TypeForced, 60
+	force.Spec.AssertDead = &v1alpha1.AssertDead{Member: "dead-0", PodUID: string(pods[0].UID), Epoch: 1}
+	s.create(force)
+	s.eventually(func() string {
+		for _, name := range []string{"dead-1", "dead-2"} {
+			p, ok := cast.Proof(name)
+			if !ok || len(p.Evidence) != 1 || p.Evidence[0].Kind != failover.Asserted || p.Evidence[0].Run.PodUID != string(pods[0].UID) {
+				return fmt.Sprintf("%s was handed %+v", name, p)
+			}
+		}
+		return ""
+	})
+	old := failover.Run{Member: pods[0].Name, PodUID: string(pods[0].UID), BootID: "boot"}
+	run := failover.Run{Member: pods[1].Name, PodUID: string(pods[1].UID), BootID: "boot"}
+	s.setRegister("dead", func(l *failover.Lease) { l.Epoch, l.Holder = 2, run })
+	s.route("dead", 2, pods[1])
+	won := takeover(2, old, run, false)
+	won.Evidence = failover.Asserted
+	s.says(pods[1], func(st *wire.Status) { serving(2)(st); st.Takeovers = []wire.Takeover{won} })
+	fo := s.outcome("force", v1alpha1.ConditionReady, v1alpha1.ReasonCompleted, "dead-1 is the primary of epoch 2")
+	if fo.Status.Evidence != v1alpha1.EvidenceAsserted {
+		t.Errorf("evidence %s", fo.Status.Evidence)
+	}
 }

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"fmt"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -190,7 +191,12 @@ func TestEngines(t *testing.T) {
 		svc.Spec.Engine = v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{}}
 		svc.Spec.Replication = &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous, Synchronous: &v1alpha1.SynchronousSpec{Quorum: 1}}
 	})
-	s.stalled("cache", v1alpha1.ReasonFieldNotSupported, "spec.replication.mode", "Asynchronous")
+	s.eventually(func() string {
+		if terms, told := cast.Terms("cache-0"); !told || terms.Quorum != 1 || terms.OnTooFew != failover.StopWriting {
+			return fmt.Sprintf("the primary was told (%t) of quorum %d, %q; want 1, Stop", told, terms.Quorum, terms.OnTooFew)
+		}
+		return ""
+	})
 	s.stillAvailable("cache")
 }
 

@@ -58,6 +58,9 @@ func TestRefusals(t *testing.T) {
 		"suspicion after the lease": {policy(func(spec *v1alpha1.FailoverPolicySpec) {
 			spec.Detection = v1alpha1.DetectionSpec{SuspectAfterMilliseconds: 5000}
 		}), "leaseDurationMilliseconds must be larger than suspectAfterMilliseconds"},
+		"a person's word as evidence": {policy(func(spec *v1alpha1.FailoverPolicySpec) {
+			spec.AcceptedEvidence = []v1alpha1.EvidenceType{v1alpha1.EvidenceReleased, v1alpha1.EvidenceAsserted}
+		}), "acceptedEvidence cannot name Asserted"},
 		"an exception without its choice": {policy(func(spec *v1alpha1.FailoverPolicySpec) {
 			spec.PartitionException = v1alpha1.ExceptionAcceptTwoWriters
 		}), "partitionException AcceptTwoWriters needs partitionChoice PreferAvailability"},

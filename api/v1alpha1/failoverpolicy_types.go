@@ -18,7 +18,7 @@ const (
 )
 
 // EvidenceType is a reason to believe that the old primary cannot write any more.
-// +kubebuilder:validation:Enum=Released;ProcessGone;ContainerTerminated;NodeOutOfService;QuorumCut;LeaseExpired
+// +kubebuilder:validation:Enum=Released;ProcessGone;ContainerTerminated;NodeOutOfService;QuorumCut;LeaseExpired;Asserted
 type EvidenceType string
 
 const (
@@ -34,6 +34,8 @@ const (
 	EvidenceQuorumCut EvidenceType = "QuorumCut"
 	// EvidenceLeaseExpired: it was silent until nothing that voters acknowledged can still count.
 	EvidenceLeaseExpired EvidenceType = "LeaseExpired"
+	// EvidenceAsserted: a person named the run as dead in a Failover of type Forced. It is no policy's to accept.
+	EvidenceAsserted EvidenceType = "Asserted"
 )
 
 // PartitionChoice says what an isolated primary does.
@@ -165,6 +167,7 @@ const (
 // FailoverPolicySpec declares when and how services fail over.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.partitionException) || self.partitionException == 'Never' || self.partitionChoice == 'PreferAvailability'",message="partitionException AcceptTwoWriters needs partitionChoice PreferAvailability"
+// +kubebuilder:validation:XValidation:rule="!has(self.acceptedEvidence) || !self.acceptedEvidence.exists(e, e == 'Asserted')",message="acceptedEvidence cannot name Asserted: it is a person's word in a Failover of type Forced and needs no policy's leave"
 type FailoverPolicySpec struct {
 	// mode says who decides.
 	// +kubebuilder:default=Automatic

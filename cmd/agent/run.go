@@ -46,8 +46,17 @@ func run() error {
 		close(leave)
 	}()
 	host.Leave = leave
+	nameEnd(log, host.Options.Self)
 	log.Info("Agent starts", "run", host.Options.Self.String(), "addresses", host.Options.IPs)
 	return host.Run(context.Background())
+}
+
+// nameEnd writes this run into the container's termination message, so that whoever reads of the container's end from the
+// API server knows whose it is (evidence ContainerTerminated).
+func nameEnd(log logr.Logger, run failover.Run) {
+	if err := os.WriteFile("/dev/termination-log", []byte(run.String()), 0o644); err != nil {
+		log.Info("The end of this container will prove nothing to the operator", "why", err.Error())
+	}
 }
 
 // checkPlace refuses to run where fencing would not be complete: kill(-1) reaches every process of a PID namespace only

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,6 +43,25 @@ func (r *Reconciler) ask(ctx context.Context, s *scope, next step) (ctrl.Result,
 	}
 	log.Info("the primary released its right", "member", from, "target", reply.Target)
 	return ctrl.Result{RequeueAfter: time.Second}, nil
+}
+
+// assert writes down which epoch is to come and hands the word on. A member that is not reached now hears it from the
+// candidate, whose requests carry its reasons.
+func (r *Reconciler) assert(ctx context.Context, s *scope, next step) (ctrl.Result, error) {
+	fo, from := s.fo, s.register.Holder.Member
+	begun := fo.DeepCopy()
+	begun.Status.From, begun.Status.Epoch = from, int64(s.register.Epoch)+1
+	if err := r.writeFrom(ctx, fo, begun, next); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.Recorder.Eventf(s.service, begun, corev1.EventTypeWarning, "AssertedDead", "Failover", "Failover %s says that %s is dead", fo.Name, from)
+	var all error
+	for _, name := range s.register.Terms.Names() {
+		if name != from && s.reports[name].Live() != nil {
+			all = errors.Join(all, r.Members.SendProof(s.serviceKey(), name, *next.assert))
+		}
+	}
+	return ctrl.Result{RequeueAfter: time.Second}, all
 }
 
 func sentence(reason, message string) string {

@@ -50,6 +50,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if step.ask != nil {
 		return later(r.ask(ctx, s, step))
 	}
+	if step.assert != nil {
+		return later(r.assert(ctx, s, step))
+	}
 	return later(ctrl.Result{RequeueAfter: step.again}, r.write(ctx, s.fo, step))
 }
 

@@ -29,6 +29,7 @@ type step struct {
 	reason, message string
 	again           time.Duration
 	ask             *wire.Handover
+	assert          *wire.Proof
 	record          *wire.Takeover
 	to              string
 }
@@ -39,10 +40,6 @@ func fails(reason, format string, args ...any) step {
 
 // decide says what to do about a Failover; it is pure.
 func decide(s *scope) step {
-	if s.fo.Spec.Type == v1alpha1.TypeForced {
-		return fails(v1alpha1.ReasonFieldNotSupported,
-			"spec.type Forced cannot be carried out by this version yet: repair or delete the dead member's node, or wait for its right to run out")
-	}
 	if s.service == nil {
 		return fails(v1alpha1.ReasonServiceNotFound,
 			"spec.serviceRef.name: ReplicatedService %q does not exist in namespace %s: create a Failover that names one that does", s.fo.Spec.ServiceRef.Name, s.fo.Namespace)
@@ -67,6 +64,9 @@ func decide(s *scope) step {
 	if s.register == nil || s.register.Epoch == 0 {
 		return wait("waits for the service's first primary")
 	}
+	if s.fo.Spec.Type == v1alpha1.TypeForced {
+		return forced(s)
+	}
 	if s.register.Holder.Member == s.fo.Spec.Target {
 		return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, to: s.fo.Spec.Target,
 			message: s.fo.Spec.Target + " is the primary already; nothing was changed"}
@@ -84,11 +84,32 @@ func decide(s *scope) step {
 	}
 }
 
+// forced hands the members a person's word that the holder's run cannot write any more. A majority and the compare-and-swap
+// are still needed, and in a synchronous service enough replicas: the word replaces evidence and nothing else.
+func forced(s *scope) step {
+	dead, holder := s.fo.Spec.AssertDead, s.register.Holder
+	switch {
+	case dead.Member != holder.Member || dead.PodUID != holder.PodUID || dead.Epoch != int64(s.register.Epoch):
+		return fails(v1alpha1.ReasonTargetRefused, "spec.assertDead names %s of pod UID %s in epoch %d, but %s of pod UID %s holds epoch %d: nothing was changed. "+
+			"If that one is dead, create a Failover that names it", dead.Member, dead.PodUID, dead.Epoch, holder.Member, holder.PodUID, s.register.Epoch)
+	case s.holder() != nil && s.holder().Serving:
+		return fails(v1alpha1.ReasonTargetRefused, "spec.assertDead names %s, which answers and serves: nothing was changed. To change the primary, create a Failover of type Switchover",
+			dead.Member)
+	}
+	return step{
+		reason: v1alpha1.ReasonInProgress, message: fmt.Sprintf("the members are told that %s is dead", dead.Member),
+		assert: &wire.Proof{Evidence: []failover.Evidence{{Kind: failover.Asserted, Run: holder}}},
+	}
+}
+
 // refuse looks at what cannot become right by waiting.
 func refuse(s *scope) (step, bool) {
 	target := s.fo.Spec.Target
 	if s.service.Spec.State == v1alpha1.StatePaused {
 		return fails(v1alpha1.ReasonPaused, "ReplicatedService %s is paused: set its spec.state to Active and create another Failover", s.service.Name), true
+	}
+	if s.fo.Spec.Type == v1alpha1.TypeForced && target != "" {
+		return fails(v1alpha1.ReasonFieldNotSupported, "spec.target cannot be chosen in a Failover of type Forced: the member with the most data takes over. Remove it"), true
 	}
 	if s.register == nil || target == "" {
 		return step{}, false

@@ -75,6 +75,13 @@ func TestDecide(t *testing.T) {
 	target := func(name string) func(*scope) { return func(s *scope) { s.fo.Spec.Target = name } }
 	late := func(s *scope) { s.now = s.now.Add(31 * time.Second) }
 	same := func(*v1alpha1.Failover) {}
+	silent := func(s *scope) { delete(s.reports, "cache-0") }
+	force := func(name string, epoch int64) func(*scope) {
+		return func(s *scope) {
+			s.fo.Spec.Type = v1alpha1.TypeForced
+			s.fo.Spec.AssertDead = &v1alpha1.AssertDead{Member: name, PodUID: "uid-" + name, Epoch: epoch}
+		}
+	}
 	for name, c := range map[string]struct {
 		s       *scope
 		outcome outcome
@@ -86,7 +93,11 @@ func TestDecide(t *testing.T) {
 		"to a target":             {order(target("cache-2")), goesOn, v1alpha1.ReasonInProgress, "cache-0 is asked", true},
 		"to nobody we know":       {order(target("cache-9")), failed, v1alpha1.ReasonTargetRefused, "spec.target", false},
 		"to who is it already":    {order(target("cache-0")), succeeded, v1alpha1.ReasonCompleted, "already", false},
-		"forced":                  {order(func(s *scope) { s.fo.Spec.Type = v1alpha1.TypeForced }), failed, v1alpha1.ReasonFieldNotSupported, "spec.type", false},
+		"forced":                  {order(force("cache-0", 4), silent), goesOn, v1alpha1.ReasonInProgress, "told that cache-0 is dead", false},
+		"forced, another run":     {order(force("cache-1", 4), silent), failed, v1alpha1.ReasonTargetRefused, "cache-0 of pod UID uid-cache-0 holds epoch 4", false},
+		"forced, another epoch":   {order(force("cache-0", 3), silent), failed, v1alpha1.ReasonTargetRefused, "in epoch 3", false},
+		"forced, and it serves":   {order(force("cache-0", 4)), failed, v1alpha1.ReasonTargetRefused, "answers and serves", false},
+		"forced, with a target":   {order(force("cache-0", 4), silent, target("cache-2")), failed, v1alpha1.ReasonFieldNotSupported, "spec.target", false},
 		"no such service":         {order(func(s *scope) { s.service = nil }), failed, v1alpha1.ReasonServiceNotFound, "spec.serviceRef.name", false},
 		"of a paused service":     {order(func(s *scope) { s.service.Spec.State = v1alpha1.StatePaused }), failed, v1alpha1.ReasonPaused, "spec.state", false},
 		"before there is a first": {order(func(s *scope) { s.register.Epoch = 0 }), goesOn, v1alpha1.ReasonInProgress, "first primary", false},
@@ -121,7 +132,10 @@ func TestDecide(t *testing.T) {
 			if got.ask != nil && (got.ask.Epoch != 4 || got.ask.Target != c.s.fo.Spec.Target || got.ask.ID != "me") {
 				t.Errorf("asks %+v", got.ask)
 			}
-			if got.outcome == goesOn && got.ask == nil && got.again <= 0 {
+			if got.assert != nil && (len(got.assert.Evidence) != 1 || got.assert.Evidence[0] != (failover.Evidence{Kind: failover.Asserted, Run: runOf("cache-0")})) {
+				t.Errorf("asserts %+v", got.assert)
+			}
+			if got.outcome == goesOn && got.ask == nil && got.assert == nil && got.again <= 0 {
 				t.Error("nobody would look at it again")
 			}
 		})

@@ -2,8 +2,12 @@ package failover
 
 import (
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/controllers/replicatedservice"
 	pure "understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/wire"
 )
@@ -25,5 +29,18 @@ func TestOldTakeoversAreNotRecordedAgain(t *testing.T) {
 	}
 	if again := oldestKept(have, reported); again != oldest {
 		t.Errorf("with the records made the oldest kept is %d, without them %d: what one look makes the next deletes", again, oldest)
+	}
+}
+
+// A service that was deleted and made anew starts at epoch 1 again; what people asked of its predecessor stays and must not
+// make its own records look old.
+func TestPredecessorsRecordsDoNotCount(t *testing.T) {
+	at := func(minute int) metav1.Time { return metav1.Date(2026, 11, 24, 6, minute, 0, 0, time.UTC) }
+	service := &v1alpha1.ReplicatedService{ObjectMeta: metav1.ObjectMeta{Name: "cache", CreationTimestamp: at(10)}}
+	for minute, want := range map[int]bool{9: true, 10: false, 11: false} {
+		fo := &v1alpha1.Failover{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at(minute)}}
+		if got := replicatedservice.OfPredecessor(fo, service); got != want {
+			t.Errorf("a Failover made at 06:%02d is the predecessor's: %t, want %t", minute, got, want)
+		}
 	}
 }

@@ -59,6 +59,7 @@ func (r *recorder) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	have = slices.DeleteFunc(have, func(fo v1alpha1.Failover) bool { return replicatedservice.OfPredecessor(&fo, service) })
 	takeovers := r.takeovers(req)
 	oldest := oldestKept(have, takeovers)
 	for _, t := range takeovers {

@@ -169,7 +169,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 		return nil, err
 	}
 	for _, fo := range list.Items {
-		if fo.Spec.ServiceRef.Name == svc.Name {
+		if fo.Spec.ServiceRef.Name == svc.Name && !OfPredecessor(&fo, svc) {
 			s.failovers = append(s.failovers, fo)
 		}
 	}
@@ -242,6 +242,12 @@ func (r *Reconciler) readPolicy(ctx context.Context, s *scope) error {
 	}
 	s.policy, s.known = found.Spec, err == nil
 	return err
+}
+
+// OfPredecessor reports whether a Failover is about an earlier service of the same name: those that people created stay
+// when a service is deleted, and their epochs say nothing about its successor's.
+func OfPredecessor(fo *v1alpha1.Failover, svc *v1alpha1.ReplicatedService) bool {
+	return fo.CreationTimestamp.Before(&svc.CreationTimestamp)
 }
 
 // memory is what the operator remembers of a service between two looks; losing it costs a little time, nothing else.

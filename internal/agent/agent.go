@@ -37,6 +37,7 @@ type Options struct {
 	Processes Processes
 	Store     Store
 	Mesh      Mesh
+	Relay     Relay
 }
 
 // Agent runs one member. Its methods are called by one goroutine, the loop.
@@ -70,6 +71,8 @@ type Agent struct {
 	ended    bool
 	leftAt   failover.Instant
 	due      failover.Instant // when the loop wanted to run again
+	relaying failover.Epoch   // whose clients are led to the successor; 0: none are
+	fencedAt failover.Instant
 
 	recordFrom failover.Instant
 	oldHeard   failover.Heard // what was last heard of the primary that is being replaced
@@ -135,6 +138,7 @@ func (a *Agent) Step() time.Duration {
 			break
 		}
 	}
+	a.leadClients()
 	a.endIfDone()
 	a.publish()
 	a.due = a.now().Add(recheck)

@@ -218,6 +218,7 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 	a.obs.Release = nil
 	a.obs.OnRelease(now, *release)
 	a.unrouteLater(release.Epoch)
+	a.beginRelay(release.Epoch, now)
 }
 
 // probeAgain asks the engine again and again, beside everything else: a hung engine holds up nothing but its own probe.

@@ -113,6 +113,7 @@ func (a *Agent) follow(action failover.Action) {
 		if a.obs.Tenure != nil || a.obs.Durable.Promise > action.Epoch {
 			return nil, func() { delete(a.doing, failover.Follow) } // won or promised since
 		}
+		a.endRelay()
 		return func(ctx context.Context) { err = a.Engine.Follow(ctx, action.Address) }, func() { a.onFollowing(action, err) }
 	})
 }
@@ -218,6 +219,7 @@ func (a *Agent) open(action failover.Action) {
 		return
 	}
 	a.doing[failover.Open] = true
+	a.endRelay()
 	a.obs.Tenure.Confirmed = true
 	a.stamp(stepConfirmed)
 	a.arm()

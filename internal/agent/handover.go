@@ -18,6 +18,8 @@ const (
 	// leaveSettle is how long an ending primary serves on before it hands over. The API server is busy with the deletion
 	// then (kubelet, endpoints, budgets), and the handover's two writes would queue behind that while clients wait.
 	leaveSettle = 700 * time.Millisecond
+	// relayLinger is how long an ending agent leads clients to its successor before it closes their connections.
+	relayLinger = time.Second
 	// successorLimit is how long an ending agent waits for somebody to take over, as a voter.
 	successorLimit = 3 * time.Second
 )
@@ -205,6 +207,10 @@ func (a *Agent) endIfDone() {
 		a.fence("its pod is being ended")
 	}
 	if a.fencing || a.doing[failover.StartEngine] {
+		return
+	}
+	if left := relayLinger - now.Sub(a.fencedAt); a.relaying != 0 && succeeded && left > 0 {
+		a.wakeIn(left) // clients still come to this address
 		return
 	}
 	if held && !succeeded && !a.releaseWritten() {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"strconv"
 	"time"
 
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/relay"
 	"understudy.dev/understudy/internal/supervisor"
 	"understudy.dev/understudy/internal/wire"
 )
@@ -48,6 +51,11 @@ func (o Host) Run(ctx context.Context) error {
 	m := newMesh(ctx, self, hello, o.Options.Config.Service, o.Options.Config.Namespace, o.Identity, h.post)
 	options := o.Options
 	options.Kube, options.World, options.Guard, options.Mesh = o.Kube, h, g, m
+	var addresses []string
+	for _, ip := range options.IPs {
+		addresses = append(addresses, net.JoinHostPort(ip, strconv.Itoa(options.Engine.Port())))
+	}
+	options.Relay = relay.New(addresses, options.Log)
 	options.Store = files{state: o.StateDir, data: o.DataDir}
 	options.Processes = supervisor.New(func(e supervisor.Exit) { h.post(func() { h.agent.OnExit(e) }) })
 	h.agent = New(options)

@@ -172,6 +172,36 @@ func (a *Agent) unrouteLater(epoch failover.Epoch) {
 	})
 }
 
+// relayFor is how long clients of a fenced primary are led to its successor: by then every node has the new route.
+const relayFor = 2 * time.Second
+
+// beginRelay takes the engine's port while there is no engine.
+func (a *Agent) beginRelay(epoch failover.Epoch, now failover.Instant) {
+	if len(a.ordered) == 0 {
+		return // nobody could succeed
+	}
+	a.relaying, a.fencedAt = epoch, now
+	a.Relay.Listen()
+	a.World.After(relayFor, func() {
+		if a.relaying == epoch {
+			a.endRelay()
+		}
+	})
+}
+
+// leadClients tells the relay of the successor as soon as it says that it is open.
+func (a *Agent) leadClients() {
+	if h := a.obs.Heard; a.relaying != 0 && h.Open && h.Epoch > a.relaying && a.obs.Tenure == nil {
+		a.Relay.Lead(h.Upstream)
+	}
+}
+
+// endRelay gives the port back; the engine is about to need it.
+func (a *Agent) endRelay() {
+	a.relaying = 0
+	a.Relay.Stop()
+}
+
 func sliceEpoch(s *discoveryv1.EndpointSlice) failover.Epoch {
 	n, _ := strconv.ParseInt(s.Annotations[keys.AnnotationEpoch], 10, 64)
 	return failover.Epoch(n)

@@ -80,6 +80,15 @@ type Mesh interface {
 	Gone(run failover.Run, address string, then func(proved bool, later failover.Run))
 }
 
+// Relay leads clients that still come to a former primary's address to its successor; internal/relay has the real one.
+type Relay interface {
+	// Listen takes the engine's port, which nobody has now; Lead says where the successor's engine listens.
+	Listen()
+	Lead(address string)
+	// Stop gives the port back.
+	Stop()
+}
+
 // Peer is the far end of one connection.
 type Peer interface {
 	// Send queues a frame; a peer that does not read loses it.

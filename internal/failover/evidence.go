@@ -1,6 +1,9 @@
 package failover
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // processGoneWait is how long ProcessGone must have stood: the kernel closes PID 1's sockets before it has killed the
 // rest of the namespace, at most 0.2 ms were measured; 10 ms leaves room for a busy machine.
@@ -29,6 +32,11 @@ func (o *Observation) noWait(now Instant, run Run, epoch Epoch) (EvidenceKind, b
 		}
 	}
 	return "", false
+}
+
+// asserted reports whether a person said that a run is dead, and thereby asked for a takeover.
+func (o *Observation) asserted(run Run) bool {
+	return slices.ContainsFunc(o.Proofs, func(p Proof) bool { return p.Kind == Asserted && p.Run == run })
 }
 
 // pendingProof is how long until evidence that is held already counts; 0: none is pending.

@@ -210,6 +210,9 @@ func (o *Observation) missesHolder(now Instant, r Request) (bool, string) {
 		return true, ""
 	}
 	for _, e := range r.Reasons {
+		if e.Kind == Asserted && e.Run == r.Holder {
+			return true, ""
+		}
 		if e.Kind == ProcessGone && e.Run == r.Holder && o.Lease.Terms.Accepts(ProcessGone) {
 			if o.connected(r.Holder) && o.keeps(Contradicted) {
 				return false, "its connection to the holder is open"

@@ -18,6 +18,7 @@ type Fake struct {
 	services    map[types.NamespacedName]Service
 	reports     map[types.NamespacedName]map[string]Report
 	terms       map[string]failover.Terms
+	proofs      map[string]wire.Proof
 	subscribers []Subscriber
 	onHandover  HandoverFunc
 }
@@ -116,6 +117,25 @@ func (f *Fake) SendTerms(_ types.NamespacedName, member string, terms failover.T
 	}
 	f.terms[member] = terms
 	return nil
+}
+
+// SendProof implements Members.
+func (f *Fake) SendProof(_ types.NamespacedName, member string, proof wire.Proof) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.proofs == nil {
+		f.proofs = map[string]wire.Proof{}
+	}
+	f.proofs[member] = proof
+	return nil
+}
+
+// Proof is what a member was handed last.
+func (f *Fake) Proof(member string) (wire.Proof, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, ok := f.proofs[member]
+	return p, ok
 }
 
 // Subscribe implements Members.

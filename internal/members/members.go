@@ -71,6 +71,8 @@ type Members interface {
 	Handover(ctx context.Context, key types.NamespacedName, member string, request wire.Handover) (wire.HandoverReply, error)
 	// SendTerms tells the holder what the policy asks for.
 	SendTerms(key types.NamespacedName, member string, terms failover.Terms) error
+	// SendProof hands a member what only the operator sees.
+	SendProof(key types.NamespacedName, member string, proof wire.Proof) error
 	// Subscribe calls f with the key of a service whenever a report changed in something that matters. f may wait
 	// until ctx ends, which it does when nobody is interested any more.
 	Subscribe(f Subscriber)
@@ -240,4 +242,13 @@ func (m *Manager) SendTerms(key types.NamespacedName, member string, terms failo
 		return err
 	}
 	return l.send(wire.Frame{Policy: &wire.Policy{Terms: terms}})
+}
+
+// SendProof implements Members.
+func (m *Manager) SendProof(key types.NamespacedName, member string, proof wire.Proof) error {
+	l, err := m.link(key, member)
+	if err != nil {
+		return err
+	}
+	return l.send(wire.Frame{Proof: &proof})
 }

@@ -93,7 +93,7 @@ func (p *pod) start() {
 	l.agent = agent.New(agent.Options{
 		Config: agentconfig.Config{Service: "s", Namespace: "n"}, Self: l.run, Ordinal: m.index, IPs: []string{p.ip}, Node: m.name,
 		Engine: &engineOf{l}, Kube: &kubeOf{l}, Log: l.logger(), NewID: func() string { return s.nextID("data") }, Without: s.cfg.Without,
-		World: l, Guard: l.guard, Processes: &processes{l}, Store: &store{l}, Mesh: &meshOf{l},
+		World: l, Guard: l.guard, Processes: &processes{l}, Store: &store{l}, Mesh: &meshOf{l}, Relay: noRelay{},
 	})
 	s.note(m.name, "agent %s starts", l.run.BootID)
 	if err := l.agent.Begin(); err != nil {
@@ -239,6 +239,13 @@ func (l *life) kill(silent bool) {
 		l.s.after(l.s.between(300, 1500), p.start)
 	}
 }
+
+// noRelay: clients here write to every engine that lets them, so nobody needs to be led anywhere.
+type noRelay struct{}
+
+func (noRelay) Listen()     {}
+func (noRelay) Lead(string) {}
+func (noRelay) Stop()       {}
 
 // guardian is the guard.
 type guardian struct {
