@@ -3,10 +3,12 @@ package replicatedservice
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -58,7 +60,7 @@ func (r *Reconciler) proofs(ctx context.Context, s *scope) (wire.Proof, error) {
 		}
 		ofHolder := name == holder.Member && string(cached.UID) == holder.PodUID
 		silent := s.reports[name].Live() == nil
-		if !finished(cached) && !(ofHolder && terminated(cached, holder)) && !silent {
+		if worthALook := finished(cached) || silent || (ofHolder && terminated(cached, holder)); !worthALook {
 			continue
 		}
 		pod := &corev1.Pod{}
@@ -121,20 +123,32 @@ func (r *Reconciler) outOfService(ctx context.Context, s *scope, pod *corev1.Pod
 	if err != nil || lease == nil || lease.Spec.AcquireTime == nil {
 		return false, err
 	}
-	return declaredDead(node, lease.Spec.AcquireTime.Time, s.now, s.register.Terms.WaitDuration()), nil
+	return declaredDead(node, pod, lease.Spec.AcquireTime.Time, s.now, s.register.Terms.WaitDuration()), nil
 }
 
-func declaredDead(node *corev1.Node, epochBegan, now time.Time, wait time.Duration) bool {
-	tainted := false
-	for _, t := range node.Spec.Taints {
-		if t.Key == corev1.TaintNodeOutOfService && t.TimeAdded != nil && t.TimeAdded.After(epochBegan) {
-			tainted = true
+// declaredDead: the node stopped being Ready after the epoch began, longer than a lease ago, and the taint is newer than the
+// epoch. kubectl taint writes no timeAdded; such a taint counts where it evicts the pod, and did so after the epoch began.
+func declaredDead(node *corev1.Node, pod *corev1.Pod, epochBegan, now time.Time, wait time.Duration) bool {
+	silent := slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue && c.LastTransitionTime.After(epochBegan) && now.Sub(c.LastTransitionTime.Time) > wait
+	})
+	return silent && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+		switch {
+		case t.Key != corev1.TaintNodeOutOfService:
+			return false
+		case t.TimeAdded != nil:
+			return t.TimeAdded.After(epochBegan)
+		default:
+			return t.Effect == corev1.TaintEffectNoExecute && evictedAfter(pod, epochBegan)
 		}
+	})
+}
+
+// evictedAfter reports whether nobody asked the pod to end before an instant.
+func evictedAfter(pod *corev1.Pod, at time.Time) bool {
+	if pod.DeletionTimestamp == nil {
+		return true
 	}
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return tainted && c.Status != corev1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) > wait
-		}
-	}
-	return false
+	grace := time.Duration(ptr.Deref(pod.DeletionGracePeriodSeconds, 0)) * time.Second
+	return pod.DeletionTimestamp.Add(-grace).After(at)
 }

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"understudy.dev/understudy/internal/names"
 )
@@ -44,26 +45,33 @@ func TestTerminated(t *testing.T) {
 // The out-of-service taint counts when it is newer than the epoch and the node has not been Ready for longer than the lease.
 func TestDeclaredDead(t *testing.T) {
 	began, wait := noon, 3*time.Second
-	taint := func(added *metav1.Time) corev1.Taint {
-		return corev1.Taint{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute, TimeAdded: added}
-	}
 	at := func(d time.Duration) *metav1.Time { when := metav1.NewTime(noon.Add(d)); return &when }
+	taint := func(effect corev1.TaintEffect, added *metav1.Time) []corev1.Taint {
+		return []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Effect: effect, TimeAdded: added}}
+	}
+	const evicts, repels = corev1.TaintEffectNoExecute, corev1.TaintEffectNoSchedule
 	for name, c := range map[string]struct {
-		taints []corev1.Taint
-		ready  corev1.ConditionStatus
-		since  time.Duration
-		want   bool
+		taints  []corev1.Taint
+		ready   corev1.ConditionStatus
+		since   time.Duration
+		deleted *metav1.Time
+		want    bool
 	}{
-		"declared and silent":       {[]corev1.Taint{taint(at(time.Minute))}, corev1.ConditionUnknown, 30 * time.Second, true},
-		"declared before the epoch": {[]corev1.Taint{taint(at(-time.Minute))}, corev1.ConditionUnknown, 30 * time.Second, false},
-		"nobody knows when":         {[]corev1.Taint{taint(nil)}, corev1.ConditionUnknown, 30 * time.Second, false},
-		"it is ready":               {[]corev1.Taint{taint(at(time.Minute))}, corev1.ConditionTrue, 30 * time.Second, false},
-		"not ready for a moment":    {[]corev1.Taint{taint(at(time.Minute))}, corev1.ConditionFalse, 2*time.Minute - time.Second, false},
-		"not declared":              {nil, corev1.ConditionUnknown, 30 * time.Second, false},
+		"declared and silent":            {taint(evicts, at(time.Minute)), corev1.ConditionUnknown, 30 * time.Second, nil, true},
+		"declared before the epoch":      {taint(evicts, at(-time.Minute)), corev1.ConditionUnknown, 30 * time.Second, nil, false},
+		"by kubectl, not evicted yet":    {taint(evicts, nil), corev1.ConditionUnknown, 30 * time.Second, nil, true},
+		"by kubectl, evicted since":      {taint(evicts, nil), corev1.ConditionUnknown, 30 * time.Second, at(time.Minute), true},
+		"by kubectl, evicted before":     {taint(evicts, nil), corev1.ConditionUnknown, 30 * time.Second, at(10 * time.Second), false},
+		"by kubectl, evicts nobody":      {taint(repels, nil), corev1.ConditionUnknown, 30 * time.Second, nil, false},
+		"it is ready":                    {taint(evicts, at(time.Minute)), corev1.ConditionTrue, 30 * time.Second, nil, false},
+		"not ready for a moment":         {taint(evicts, at(time.Minute)), corev1.ConditionFalse, 2*time.Minute - time.Second, nil, false},
+		"not ready when the epoch began": {taint(evicts, at(time.Minute)), corev1.ConditionUnknown, -time.Second, nil, false},
+		"not declared":                   {nil, corev1.ConditionUnknown, 30 * time.Second, nil, false},
 	} {
 		node := &corev1.Node{Spec: corev1.NodeSpec{Taints: c.taints}}
 		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: c.ready, LastTransitionTime: *at(c.since)}}
-		if got := declaredDead(node, began, noon.Add(2*time.Minute), wait); got != c.want {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: c.deleted, DeletionGracePeriodSeconds: ptr.To[int64](30)}}
+		if got := declaredDead(node, pod, began, noon.Add(2*time.Minute), wait); got != c.want {
 			t.Errorf("%s: %t, want %t", name, got, c.want)
 		}
 	}

@@ -66,7 +66,7 @@ func (th *theatre) do(a *actor, action Action) bool {
 		})
 	case AskPromises:
 		th.askPromises(a)
-	case Grant, Renumber, WriteTerms:
+	case Grant, Renumber, Renew, WriteTerms:
 		return th.cas(a, action)
 	case GiveUp:
 		a.obs.GiveUp(th.now, action.Pause)
@@ -170,11 +170,15 @@ func (th *theatre) cas(a *actor, action Action) bool {
 	th.swap(func(l *Lease) {
 		switch action.Kind {
 		case Grant, Renumber:
-			l.Epoch, l.Holder = action.Epoch, a.obs.Self
-		case WriteTerms:
+			l.Epoch, l.Holder, l.Terms = action.Epoch, a.obs.Self, *action.Terms
+		case WriteTerms, Renew:
 			l.Terms = *action.Terms
 		}
 	})
 	a.obs.OnLease(now, th.lease, true)
+	if action.Kind == Renew || action.Kind == Renumber {
+		a.obs.OnRenewed(now, now)
+		th.arm(a)
+	}
 	return true
 }

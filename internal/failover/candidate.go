@@ -106,8 +106,17 @@ func Verdict(now Instant, o *Observation) MemberVerdict {
 
 // Rank orders this member among the candidates.
 func (o *Observation) Rank(now Instant) Rank {
-	return Rank{Eligible: Verdict(now, o).Eligible, Position: o.Engine.Position, Preferred: o.Preferred, Ordinal: o.Ordinal,
+	return Rank{Eligible: Verdict(now, o).Eligible, Position: o.position(), Preferred: o.Preferred, Ordinal: o.Ordinal,
 		Stays: o.Lease.Terms.Stays(o.Self.Member)}
+}
+
+// position is what this member has, as it compares with others.
+func (o *Observation) position() Position {
+	p := o.Engine.Position
+	if !o.keeps(DataEpoch) {
+		p.DataEpoch, p.Whole = 0, false
+	}
+	return p
 }
 
 // Lag is how far this member is behind the last position heard of the holder; offsets of different data epochs do not
@@ -176,7 +185,7 @@ func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
 		if m != o.Self.Member && p.Rank.Better(mine) && p.From != a.Holder {
 			return false, m + " is the better candidate"
 		}
-		if o.Lease.Terms.Set() != nil && o.keeps(SyncQuorum) && o.isNamed(m, p.DataID) && o.Engine.Position.Less(p.Position) {
+		if o.Lease.Terms.Set() != nil && o.keeps(SyncQuorum) && o.isNamed(m, p.DataID) && o.position().Less(p.Position) {
 			return false, m + " has more of the data that was acknowledged and is no candidate itself"
 		}
 	}

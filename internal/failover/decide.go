@@ -164,7 +164,7 @@ func holderMustStop(now Instant, o *Observation) string {
 // mayServe reports whether the right to write still holds (rule MajorityServe). An isolated asynchronous primary goes on
 // where the Lease, by its own hand, says PreferAvailability.
 func (o *Observation) mayServe(now Instant) bool {
-	return now < o.ServeUntil() || !o.keeps(MajorityServe)
+	return now < o.ServeUntil()
 }
 
 // Forever is an instant that never comes.
@@ -174,6 +174,9 @@ const Forever = Instant(1<<63 - 1)
 func (o *Observation) ServeUntil() Instant {
 	if o.Tenure == nil {
 		return 0
+	}
+	if !o.keeps(MajorityServe) {
+		return Forever
 	}
 	if t := o.Lease.Terms; o.Tenure.Opened && t.Partition == PreferAvailability && t.Set() == nil {
 		return Forever

@@ -92,13 +92,13 @@ func (o *Observation) syncConfirmed(t *Tenure) (missing string, surpassed string
 	if !o.keeps(SyncQuorum) || !o.keeps(OpenOnAcks) {
 		return "", ""
 	}
-	have := map[string]answered{o.Self.Member: {o.Engine.DataID, o.Engine.Position}}
+	have := map[string]answered{o.Self.Member: {o.Engine.DataID, o.position()}}
 	for m, c := range t.Acks {
 		if m == o.Self.Member || m == APIServer || c.Sent < t.Learned {
 			continue
 		}
 		have[m] = answered{c.DataID, c.Position}
-		if o.Engine.Position.Less(c.Position) && o.isNamed(m, c.DataID) {
+		if o.position().Less(c.Position) && o.isNamed(m, c.DataID) {
 			surpassed = m
 		}
 	}

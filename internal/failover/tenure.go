@@ -195,7 +195,9 @@ func (t *Tenure) renewIn(now Instant, terms Terms) (in time.Duration, ok bool) {
 	if alone == 0 {
 		in = 0
 	}
-	return max(in, terms.LeaseDuration()/3-since(now, api)), true
+	// Often enough that whoever watches never sees the Lease unrenewed for suspectAfter.
+	every := min(terms.LeaseDuration()/3, terms.SuspectAfter()/2)
+	return max(in, every-since(now, api)), true
 }
 
 // leaseInForce is the L that acknowledgements were surely given under: when L grows, what was acknowledged under the

@@ -19,6 +19,7 @@ type theatre struct {
 	cut     map[[2]string]bool       // from → to
 	slow    map[string]time.Duration // what a member sends takes so much longer
 	log     []string
+	without Rule // switched off for all of them
 }
 
 type event struct {
@@ -63,6 +64,15 @@ func newTheatre(t *testing.T, n int) *theatre {
 	return th
 }
 
+// lacking switches a rule off for all members from now on.
+func (th *theatre) lacking(r Rule) *theatre {
+	th.without = r
+	for _, a := range th.members {
+		a.obs.Without = r
+	}
+	return th
+}
+
 // curtain is a theatre whose first member serves epoch 1 and is followed by the others.
 func curtain(t *testing.T, n int) *theatre {
 	th := newTheatre(t, n)
@@ -81,6 +91,7 @@ func (th *theatre) boot(name string) {
 	ord := int(name[len(name)-1] - '0')
 	a.obs = NewObservation(self, ord, th.now, a.disk)
 	a.obs.Engine = Engine{State: EngineStopped, Data: true}
+	a.obs.Without = th.without
 	th.leaseTo(a, true)
 	for _, b := range th.members {
 		if b != a && b.alive && b.obs != nil {

@@ -125,7 +125,7 @@ func (o *Observation) MergeGiven(given []EpochRun) []EpochRun {
 // between. From here on the holder may count on it until the heartbeat's lease is over.
 func (o *Observation) Acknowledge(now Instant, hb Heartbeat) (Acknowledgement, bool) {
 	ack := Acknowledgement{From: o.Self, To: hb.From, Epoch: hb.Epoch, Echo: hb.Sent, Sent: now,
-		Promise: o.Durable.Promise, Position: o.Engine.Position, DataID: o.Engine.DataID,
+		Promise: o.Durable.Promise, Position: o.position(), DataID: o.Engine.DataID,
 		Healthy: o.Engine.Healthy, Eligible: Verdict(now, o).Eligible, Forgotten: !o.MayVote(now)}
 	if (o.Durable.Promise > hb.Epoch && o.keeps(PromiseForbidsFollowing)) || ack.Forgotten {
 		return ack, false
@@ -261,7 +261,7 @@ func (o *Observation) OnPromiseRequest(now Instant, r Request) (*Durable, string
 // Promised makes the promise after it is durable, the link was cut and verified, and the position was read.
 func (o *Observation) Promised(now Instant, r Request, cut bool) Promise {
 	p := Promise{From: o.Self, To: r.From, ID: r.ID, Epoch: r.Epoch, Version: r.Version, Cut: cut,
-		Position: o.Engine.Position, DataID: o.Engine.DataID, Empty: o.Engine.State == EngineRunning && !o.Engine.Data,
+		Position: o.position(), DataID: o.Engine.DataID, Empty: o.Engine.State == EngineRunning && !o.Engine.Data,
 		Rank: o.Rank(now), Contradicts: o.connected(r.Holder)}
 	p.Eligible = p.Rank.Eligible
 	p.Given = o.Durable.Promise == r.Epoch && cut

@@ -36,6 +36,10 @@ func TestAlone(t *testing.T) {
 	t.Run("AtRest", func(t *testing.T) { atRest(t, f) })
 	t.Run("OperatorOff", func(t *testing.T) { operatorOff(t, f) })
 	t.Run("NodeOff", func(t *testing.T) { nodeOff(t, f) })
+	t.Run("NodeIsolated", func(t *testing.T) { nodeIsolated(t, f) })
+	t.Run("AgentHung", func(t *testing.T) { agentHung(t, f) })
+	t.Run("EngineHung", func(t *testing.T) { engineHung(t, f) })
+	t.Run("CutFromAPI", func(t *testing.T) { cutFromAPI(t, f) })
 	stop()
 }
 

@@ -58,6 +58,7 @@ var faults = []fault{
 	}},
 	{"connections are reset", 4, func(_ *sim, m *member) func() { m.breakConnections(false); return nil }},
 	{"connections end", 3, func(_ *sim, m *member) func() { m.breakConnections(true); return nil }},
+	{"somebody between two members lies", 3, func(s *sim, m *member) func() { return m.lieTo(s.memberAt(s.other(m))) }},
 	{"pod ends", 6, func(_ *sim, m *member) func() { m.deletePod(); return nil }},
 	{"pod is deleted by force", 3, func(_ *sim, m *member) func() { m.replacePod(); return nil }},
 	{"switchover", 6, func(s *sim, m *member) func() { s.switchover(m); return nil }},
@@ -269,6 +270,36 @@ func (m *member) breakConnections(eof bool) {
 			c.finish(end, eof, c.s.between(0, 5))
 		}
 	}
+}
+
+// lieTo is a device in front of one member that ends another's connections and refuses new ones though all is well: to that
+// one the process looks gone, to everybody else it does not.
+func (m *member) lieTo(other *member) func() {
+	l, seen := m.running(), other.running()
+	if l == nil || seen == nil {
+		return nil
+	}
+	m.s.lies[[2]int{other.node.place, m.node.place}]++
+	for _, c := range slices.Clone(l.conns) {
+		for end := range 2 {
+			if c.ends[end] == seen {
+				c.closed = true
+				c.finish(end, true, 0)
+				c.finish(1-end, false, 0)
+			}
+		}
+	}
+	from, to := other.node.place, m.node.place
+	return func() { m.s.lies[[2]int{from, to}]-- }
+}
+
+func (s *sim) memberAt(place int) *member {
+	for _, m := range s.members {
+		if m.node.place == place {
+			return m
+		}
+	}
+	return s.members[0]
 }
 
 // deletePod asks the agent to end; another pod follows.

@@ -232,7 +232,7 @@ func (l *life) tryDial(name string, d *dial) {
 		return
 	}
 	to := l.s.lifeOf(name)
-	if to == nil || l.s.now < l.halted() || l.s.now < to.halted() || !l.s.net.both(l.node.place, to.node.place) {
+	if to == nil || l.s.lies[[2]int{l.node.place, to.node.place}] > 0 || l.s.now < l.halted() || l.s.now < to.halted() || !l.s.net.both(l.node.place, to.node.place) {
 		d.pause = min(2*d.pause, 1000)
 		l.redial(name)
 		return
@@ -292,7 +292,7 @@ func (m *meshOf) Gone(run failover.Run, address string, then func(proved bool, l
 			again()
 		case target.pod == nil || target.pod.ip != address:
 			again() // the address is gone with its pod; nobody answers there
-		case target.pod.life == nil || target.pod.life.dead:
+		case s.lies[[2]int{l.node.place, target.node.place}] > 0, target.pod.life == nil || target.pod.life.dead:
 			l.deliver(func() { then(true, failover.Run{}) })
 		case target.pod.life.stopped > s.now:
 			again()

@@ -73,6 +73,9 @@ func (o *operator) look() {
 	if step.Write == nil {
 		return
 	}
+	if s.cfg.Without&failover.JointVoters != 0 && len(step.Write.Terms.Next) > 0 {
+		step.Write.Terms.Members, step.Write.Terms.Next = step.Write.Terms.Next, nil
+	}
 	l, who := *step.Write, "operator"+strconv.Itoa(o.index)
 	s.after(s.between(1, 6)+s.between(0, s.api.slow), func() { // the write takes its time, and others write meanwhile
 		if !s.api.reachable(operatorPlace) {

@@ -74,13 +74,14 @@ type sim struct {
 	undo    []func()
 	zombies []*life // of pods that were deleted while their node was cut off
 	taken   [places]bool
+	lies    map[[2]int]int // observer and observed, by place
 	// otherLease: the policy asks for another lease duration.
 	otherLease bool
 }
 
 // Run plays one schedule.
 func Run(cfg Config) (result Result) {
-	s := &sim{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)), now: int64(time.Hour)}
+	s := &sim{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)), now: int64(time.Hour), lies: map[[2]int]int{}}
 	s.res.Coverage = map[string]int{}
 	defer func() {
 		if r := recover(); r != nil {

@@ -31,10 +31,15 @@ const (
 	PodDelete     Kind = "pod-delete"
 	Switchover    Kind = "switchover"
 	NodeOff       Kind = "node-off"
+	// NodeIsolate takes a node's link down while all on it runs on.
+	NodeIsolate Kind = "node-isolate"
+	// EngineHang stops the engine's process, AgentHang the agent's, as a debugger or a stuck disk would.
+	EngineHang Kind = "engine-hang"
+	AgentHang  Kind = "agent-hang"
 )
 
 // Kinds in the order in which they are reported.
-var Kinds = []Kind{EngineKill, ContainerKill, PodDelete, Switchover, NodeOff}
+var Kinds = []Kind{EngineKill, ContainerKill, PodDelete, Switchover, NodeOff, NodeIsolate, EngineHang, AgentHang}
 
 // Injector makes the faults that need more than the API.
 type Injector interface {
@@ -45,6 +50,16 @@ type Injector interface {
 	// NodeOff cuts a node's power, NodeOn boots it and waits until it is ready.
 	NodeOff(ctx context.Context, node string) error
 	NodeOn(ctx context.Context, node string) error
+	// Isolate takes a node's link down, Rejoin puts it up again.
+	Isolate(ctx context.Context, node string) error
+	Rejoin(ctx context.Context, node string) error
+	// HangEngine and HangAgent stop a process; ResumeAgent lets it go on.
+	HangEngine(ctx context.Context, namespace, pod string) error
+	HangAgent(ctx context.Context, namespace, pod string) error
+	ResumeAgent(ctx context.Context, namespace, pod string) error
+	// CutAPI makes the API server unreachable for a node, MendAPI undoes that.
+	CutAPI(ctx context.Context, node string) error
+	MendAPI(ctx context.Context, node string) error
 	// Describe says how, for the report.
 	Describe() string
 }
@@ -82,29 +97,70 @@ func (Host) Describe() string { return "SIGKILL from the host" }
 
 // KillEngine implements Injector.
 func (h Host) KillEngine(ctx context.Context, namespace, pod string) error {
-	return h.Kill(ctx, namespace, pod, names.EngineContainer, "redis-server")
+	return h.signal(ctx, namespace, pod, "redis-server", "KILL")
 }
 
 // KillContainer implements Injector.
 func (h Host) KillContainer(ctx context.Context, namespace, pod string) error {
-	return h.Kill(ctx, namespace, pod, names.EngineContainer, "pid1")
+	return h.signal(ctx, namespace, pod, firstProcess, "KILL")
+}
+
+// firstProcess is what the tool calls PID 1 of a container.
+const firstProcess = "pid1"
+
+// HangEngine implements Injector.
+func (h Host) HangEngine(ctx context.Context, namespace, pod string) error {
+	return h.signal(ctx, namespace, pod, "redis-server", "STOP")
+}
+
+// HangAgent implements Injector.
+func (h Host) HangAgent(ctx context.Context, namespace, pod string) error {
+	return h.signal(ctx, namespace, pod, firstProcess, "STOP")
+}
+
+// ResumeAgent implements Injector.
+func (h Host) ResumeAgent(ctx context.Context, namespace, pod string) error {
+	return h.signal(ctx, namespace, pod, firstProcess, "CONT")
+}
+
+// Isolate implements Injector.
+func (h Host) Isolate(ctx context.Context, node string) error { return h.node(ctx, node, "isolate") }
+
+// Rejoin implements Injector.
+func (h Host) Rejoin(ctx context.Context, node string) error { return h.node(ctx, node, "rejoin") }
+
+// CutAPI implements Injector.
+func (h Host) CutAPI(ctx context.Context, node string) error { return h.node(ctx, node, "cut-api") }
+
+// MendAPI implements Injector.
+func (h Host) MendAPI(ctx context.Context, node string) error { return h.node(ctx, node, "mend-api") }
+
+func (h Host) node(ctx context.Context, node, what string) error {
+	_, err := h.run(ctx, "node", node, what)
+	return err
 }
 
 // NodeOff implements Injector.
 func (h Host) NodeOff(ctx context.Context, node string) error {
-	_, err := h.run(ctx, "node", node, "off")
-	return err
+	return h.node(ctx, node, "off")
 }
 
 // NodeOn implements Injector.
 func (h Host) NodeOn(ctx context.Context, node string) error {
-	_, err := h.run(ctx, "node", node, "on")
-	return err
+	return h.node(ctx, node, "on")
 }
 
-// Kill signals one process of a container.
+// Kill kills one process of a container.
 func (h Host) Kill(ctx context.Context, namespace, pod, container, process string) error {
-	out, err := h.run(ctx, "kill", "--namespace", namespace, "--pod", pod, "--container", container, "--process", process)
+	return h.send(ctx, namespace, pod, container, process, "KILL")
+}
+
+func (h Host) signal(ctx context.Context, namespace, pod, process, signal string) error {
+	return h.send(ctx, namespace, pod, names.EngineContainer, process, signal)
+}
+
+func (h Host) send(ctx context.Context, namespace, pod, container, process, signal string) error {
+	out, err := h.run(ctx, "kill", "--namespace", namespace, "--pod", pod, "--container", container, "--process", process, "--signal", signal)
 	if err != nil {
 		return err
 	}
@@ -157,10 +213,15 @@ func (e Exec) crash(ctx context.Context, namespace, pod, what string) error {
 	return err
 }
 
-// NodeOff implements Injector.
-func (Exec) NodeOff(context.Context, string) error {
-	return errors.New("a node can be powered off on the test cluster only: leave node-off out, or run make cluster-up")
-}
+var errHostOnly = errors.New("this fault can be made on the test cluster only: leave it out, or run make cluster-up")
 
-// NodeOn implements Injector.
-func (e Exec) NodeOn(ctx context.Context, node string) error { return e.NodeOff(ctx, node) }
+// NodeOff implements Injector, as what follows does: none of it can be done with a kubeconfig alone.
+func (Exec) NodeOff(context.Context, string) error             { return errHostOnly }
+func (Exec) NodeOn(context.Context, string) error              { return errHostOnly }
+func (Exec) Isolate(context.Context, string) error             { return errHostOnly }
+func (Exec) Rejoin(context.Context, string) error              { return errHostOnly }
+func (Exec) HangEngine(context.Context, string, string) error  { return errHostOnly }
+func (Exec) HangAgent(context.Context, string, string) error   { return errHostOnly }
+func (Exec) ResumeAgent(context.Context, string, string) error { return errHostOnly }
+func (Exec) CutAPI(context.Context, string) error              { return errHostOnly }
+func (Exec) MendAPI(context.Context, string) error             { return errHostOnly }

@@ -139,6 +139,12 @@ func (r Runner) inject(ctx context.Context, record *Record, old kube.Primary) er
 		return faults.DeletePod(ctx, r.Service, namespace, old.Member)
 	case faults.NodeOff:
 		return r.Injector.NodeOff(ctx, old.Node)
+	case faults.NodeIsolate:
+		return r.Injector.Isolate(ctx, old.Node)
+	case faults.EngineHang:
+		return r.Injector.HangEngine(ctx, namespace, old.Member)
+	case faults.AgentHang:
+		return r.Injector.HangAgent(ctx, namespace, old.Member)
 	case faults.Switchover:
 		name, err := r.Switchover(ctx, "")
 		record.Failover = name

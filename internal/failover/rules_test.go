@@ -1,0 +1,126 @@
+package failover
+
+import (
+	"testing"
+	"time"
+)
+
+// What the rules below are there for is not that two write at once, so no random schedule of the simulator shows it. Each is
+// played once with the rule and once without it, and the two must differ. All other rules: simulator/rules_test.go.
+
+func differs(t *testing.T, rule Rule, bad func(th *theatre) bool, members int) {
+	t.Helper()
+	if bad(curtain(t, members)) {
+		t.Error("it happens with the rule in force")
+	}
+	if !bad(curtain(t, members).lacking(rule)) {
+		t.Error("it does not happen without the rule: the test shows nothing")
+	}
+}
+
+func (th *theatre) cutBoth(a, b string) {
+	th.cut[[2]string{a, b}], th.cut[[2]string{b, a}] = true, true
+}
+
+// PreVote: one broken link between a replica and the primary must not move the epoch, since everybody else hears the primary.
+func TestRulePreVote(t *testing.T) {
+	differs(t, PreVote, func(th *theatre) bool {
+		th.cutBoth("m-0", "m-2")
+		th.run(5 * time.Second)
+		return th.lease.Epoch > 1
+	}, 3)
+}
+
+// FenceOnHolderOnly: a promise that somebody gave for a takeover that never came must not stop a primary.
+func TestRuleFenceOnHolderOnly(t *testing.T) {
+	differs(t, FenceOnHolderOnly, func(th *theatre) bool {
+		b := th.members["m-1"]
+		th.persist(b, &Durable{PodUID: b.disk.PodUID, Promise: 2, Given: b.disk.Given})
+		th.run(3 * time.Second)
+		return len(th.members["m-0"].wrote) > 1 || !th.members["m-0"].obs.Serving()
+	}, 3)
+}
+
+// HearsBothWays: a primary whose heartbeats arrive but who hears no answer is not well, and whoever notices must say so.
+func TestRuleHearsBothWays(t *testing.T) {
+	differs(t, HearsBothWays, func(th *theatre) bool {
+		th.cut[[2]string{"m-2", "m-0"}] = true
+		th.run(2 * time.Second)
+		return !th.members["m-2"].obs.Suspects(th.now)
+	}, 3)
+}
+
+// APIVoteWaits: with two members and one broken link the primary renews at the API server; the other one must neither take
+// over nor promise anything.
+func TestRuleAPIVoteWaits(t *testing.T) {
+	differs(t, APIVoteWaits, func(th *theatre) bool {
+		th.cutBoth("m-0", "m-1")
+		th.run(6 * time.Second)
+		if !th.serving("m-0", 1) {
+			t.Error("the primary stopped though the API server acknowledges it")
+		}
+		return th.members["m-1"].disk.Promise > 1
+	}, 2)
+}
+
+// ClockJump: when the wall clock jumped against the lease's clock nobody knows whether the lease still holds.
+func TestRuleClockJump(t *testing.T) {
+	differs(t, ClockJump, func(th *theatre) bool {
+		th.members["m-0"].obs.ClockJumped = true
+		th.run(50 * time.Millisecond)
+		return th.members["m-0"].obs.Ended != 1
+	}, 3)
+}
+
+// With two members the API server is the third voter: either may be lost.
+func TestTwoMembersSurviveOne(t *testing.T) {
+	th := curtain(t, 2)
+	th.crash("m-1")
+	th.run(10 * time.Second)
+	if !th.serving("m-0", 1) {
+		t.Error("the primary stopped when its only peer died")
+	}
+	renewed := th.lease.Terms.Renewed
+	th.boot("m-1")
+	th.until("m-1 follows", 10*time.Second, func() bool { return th.members["m-1"].obs.Engine.LinkUp })
+	th.run(2 * time.Second)
+	at := th.lease.Terms.Renewed
+	th.run(5 * time.Second)
+	if renewed == 0 || th.lease.Terms.Renewed != at {
+		t.Errorf("renewed %d times alone and %d times in 5 s together; want some and none", renewed, th.lease.Terms.Renewed-at)
+	}
+	th.crash("m-0")
+	th.until("m-1 serves", 2*time.Second, func() bool { return th.serving("m-1", 2) })
+}
+
+// Suspicion follows the pace of the heartbeats, between the policy's time and the lease.
+func TestSuspicionAdapts(t *testing.T) {
+	o := NewObservation(Run{Member: "m-1", PodUID: "p", BootID: "1.x"}, 1, 1, Durable{})
+	o.Lease = Lease{Epoch: 1, Terms: testTerms(3)}
+	beats := func(gaps ...time.Duration) time.Duration {
+		o.Heard = Heard{Epoch: 1}
+		now := Instant(time.Second)
+		for range 20 {
+			for _, g := range gaps {
+				now = now.Add(g)
+				o.Heard.Pace.beat(now)
+			}
+		}
+		return o.suspectAfter()
+	}
+	const ms = time.Millisecond
+	if d := beats(100 * ms); d != 800*ms {
+		t.Errorf("steady heartbeats: suspected after %s, want the policy's 800 ms", d)
+	}
+	if d := beats(100*ms, 100*ms, 600*ms); d <= 800*ms || d > 3000*ms {
+		t.Errorf("unsteady heartbeats: suspected after %s, want more than 800 ms and at most the lease", d)
+	}
+	if d := beats(100*ms, 5000*ms); d != 3000*ms {
+		t.Errorf("very unsteady heartbeats: suspected after %s, want the lease of 3 s", d)
+	}
+	before := o.SuspectIn(Instant(time.Second))
+	o.OnStall(700 * ms)
+	if got := o.SuspectIn(Instant(time.Second)) - before; got != 700*ms {
+		t.Errorf("a member that did not run for 700 ms itself waits %s longer; want as long", got)
+	}
+}

@@ -1,0 +1,88 @@
+package simulator
+
+import (
+	"flag"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"understudy.dev/understudy/internal/failover"
+)
+
+var search = flag.Int("search", 0, "schedules to look through for each rule that is switched off; 0: as many as it usually takes, with room")
+
+// needed are the rules whose absence a schedule shows. within is how many schedules are played at most by make test: a few
+// times what it takes. The rest are shown by directed tests in internal/failover: see rules_test.go there.
+var needed = []struct {
+	name   string
+	rule   failover.Rule
+	config Config
+	within int
+}{
+	{"RunBound", failover.RunBound, Config{Members: 3, Persistent: true}, 1000},
+	{"MajorityServe", failover.MajorityServe, Config{Members: 3, Only: []string{"member is isolated", "members are cut apart"}}, 100},
+	{"GuardKills", failover.GuardKills, Config{Members: 3, Only: []string{"agent is stopped"}}, 100},
+	{"PromiseDurable", failover.PromiseDurable, Config{Members: 3}, 1000},
+	{"StartIsLastAck", failover.StartIsLastAck, Config{Members: 3}, 1000},
+	{"PromiseForbidsFollowing", failover.PromiseForbidsFollowing, Config{Members: 3, Quorum: 1, Persistent: true}, 1000},
+	{"HolderRenumbers", failover.HolderRenumbers, Config{Members: 3}, 1000},
+	{"WaitFromAcks", failover.WaitFromAcks, Config{Members: 3, Only: []string{"lease duration changes", "member is isolated", "agent is stopped"}}, 1000},
+	{"Contradicted", failover.Contradicted, Config{Members: 3, Only: []string{"somebody between two members lies", "link is cut"}}, 1000},
+	{"SameVersion", failover.SameVersion, Config{Members: 3}, 1000},
+	{"OpenOnAcks", failover.OpenOnAcks, Config{Members: 3}, 1000},
+	{"AckAge", failover.AckAge, Config{Members: 3}, 1000},
+	{"JointVoters", failover.JointVoters, Config{Members: 3, Scaling: true}, 1000},
+	{"SyncQuorum", failover.SyncQuorum, Config{Members: 3, Quorum: 1, Persistent: true}, 1000},
+	{"DataEpoch", failover.DataEpoch, Config{Members: 3, Quorum: 1, Persistent: true}, 1000},
+	{"DataIdentity", failover.DataIdentity, Config{Members: 3, Quorum: 1, Persistent: true}, 1000},
+	{"StandsForAll", failover.StandsForAll, Config{Members: 3, Quorum: 1, Persistent: true}, 1000},
+	{"ReleasedFinal", failover.ReleasedFinal, Config{Members: 3}, 1000},
+}
+
+// Each rule is needed: without it an invariant breaks.
+func TestRulesAreNeeded(t *testing.T) {
+	for _, c := range needed {
+		t.Run(c.name, func(t *testing.T) {
+			limit := c.within
+			if *search > 0 {
+				limit = *search
+			}
+			seed, result := firstBroken(c.config, c.rule, limit)
+			if seed == 0 {
+				t.Errorf("%d schedules without the rule broke nothing", limit)
+				return
+			}
+			t.Logf("seed %d: %s: %s", seed, result.Broken, result.Detail)
+		})
+	}
+}
+
+// firstBroken plays schedules until one breaks an invariant; 0: none did.
+func firstBroken(config Config, without failover.Rule, limit int) (seed uint64, result Result) {
+	var next atomic.Int64
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wait.Go(func() {
+			for {
+				c := config.timed()
+				c.Seed, c.Without = uint64(next.Add(1)), without
+				mu.Lock()
+				done := c.Seed > uint64(limit) || (seed != 0 && seed < c.Seed)
+				mu.Unlock()
+				if done {
+					return
+				}
+				r := Run(c)
+				mu.Lock()
+				if r.Broken != "" && (seed == 0 || c.Seed < seed) {
+					seed, result = c.Seed, r
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	return seed, result
+}
