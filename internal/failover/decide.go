@@ -503,6 +503,10 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "a majority did not promise in time"})
 		return
 	}
+	if o.outdated(now, a) {
+		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "evidence came after the promises, which may contradict it: they are collected again"})
+		return
+	}
 	limit := stragglerWait
 	if lag, known := o.Lag(); known && lag > 0 {
 		limit = behindWait

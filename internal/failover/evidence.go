@@ -51,6 +51,25 @@ func (o *Observation) pendingProof(now Instant, run Run) time.Duration {
 	return 0
 }
 
+// outdated reports whether ProcessGone came after a promise whose sender was still connected to that run: that member has
+// not been asked whether it still is, so the promises must be collected again.
+func (o *Observation) outdated(now Instant, a *Attempt) bool {
+	if !o.keeps(Contradicted) || o.ended(a.Holder) {
+		return false
+	}
+	kind, ok := o.noWait(now, a.Holder, a.Epoch-1)
+	pending := o.pendingProof(now, a.Holder) > 0
+	if !pending && (!ok || kind != ProcessGone) {
+		return false
+	}
+	for _, p := range a.Promises {
+		if p.Given && p.Contradicts {
+			return true
+		}
+	}
+	return false
+}
+
 // Contradicted takes in that a promiser still has a connection to the run that was thought to be gone.
 func (o *Observation) Contradicted(run Run) {
 	if !o.keeps(Contradicted) {

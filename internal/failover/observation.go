@@ -321,6 +321,7 @@ func (o *Observation) OnFenced(now Instant) *Release {
 // OnConnected takes in that a connection to a run was made.
 func (o *Observation) OnConnected(run Run) {
 	o.open[run]++
+	o.Contradicted(run) // whoever thought it gone, this member itself perhaps, was wrong
 	if l := o.Links[run.Member]; l.Run == run || !l.Run.LaterThan(run) || l.Open == 0 {
 		o.Links[run.Member] = Link{Run: run, Open: o.open[run]}
 	}

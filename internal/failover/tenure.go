@@ -110,12 +110,23 @@ func (o *Observation) clearAt(now Instant, lower []LowerAcknowledgement) Instant
 	}
 	var at Instant
 	for _, l := range lower {
-		if _, ok := o.noWait(now, l.Run, l.Epoch); ok || l.Run == o.Self {
+		if o.clears(now, l) || l.Run == o.Self {
 			continue
 		}
 		at = max(at, now.Add(l.Remaining+Drift(l.Remaining)))
 	}
 	return at
+}
+
+// clears reports whether evidence names the run of an older acknowledgement as unable to write. ProcessGone may be wrong for
+// one observer alone, so it counts here only where the promisers did not contradict it.
+func (o *Observation) clears(now Instant, l LowerAcknowledgement) bool {
+	kind, ok := o.noWait(now, l.Run, l.Epoch)
+	if !ok || kind != ProcessGone || o.ended(l.Run) || !o.keeps(Contradicted) {
+		return ok
+	}
+	won := o.Tenure.Won
+	return won != nil && won.Evidence == ProcessGone && won.Holder == l.Run
 }
 
 // OnDurableTenure takes in that this run's own promise of its epoch is on disk.

@@ -36,9 +36,9 @@ func testLease(t *testing.T) {
 			t.Errorf("patching the Lease with %s: want a refusal with %q, have %v\n%s", c.patch, c.want, err, out)
 		}
 	}
-	out, err := kubectl(t, "", "delete", "lease", lease, "-n", f.namespace, "--wait=false")
+	_, err = kubectl(t, "", "delete", "lease", lease, "-n", f.namespace, "--wait=false")
 	must(t, err)
-	if out, err = kubectl(t, "", "patch", "lease", lease, "-n", f.namespace, "--type", "merge", "-p", `{"metadata":{"finalizers":null}}`); err != nil {
+	if out, err := kubectl(t, "", "patch", "lease", lease, "-n", f.namespace, "--type", "merge", "-p", `{"metadata":{"finalizers":null}}`); err != nil {
 		t.Fatalf("taking the Lease's finalizer off: %v\n%s", err, out)
 	}
 	what := fmt.Sprintf("the Lease to be made anew above epoch %d", before.Epoch)

@@ -13,6 +13,10 @@ type fault struct {
 	do     func(s *sim, m *member) (heal func())
 }
 
+// lies are made only where they are asked for: while another way to the same member is cut as well, nobody is left who could
+// contradict, and that two things lie at once is assumed not to happen (docs/design/2026-11-24-safety-argument.md).
+const lies = "somebody between two members lies"
+
 var faults = []fault{
 	{"engine crashes", 10, func(_ *sim, m *member) func() { m.crashEngine(); return nil }},
 	{"container is killed", 10, func(_ *sim, m *member) func() { m.killContainer(false); return nil }},
@@ -58,7 +62,7 @@ var faults = []fault{
 	}},
 	{"connections are reset", 4, func(_ *sim, m *member) func() { m.breakConnections(false); return nil }},
 	{"connections end", 3, func(_ *sim, m *member) func() { m.breakConnections(true); return nil }},
-	{"somebody between two members lies", 3, func(s *sim, m *member) func() { return m.lieTo(s.memberAt(s.other(m))) }},
+	{lies, 0, func(s *sim, m *member) func() { return m.lieTo(s.memberAt(s.other(m))) }},
 	{"pod ends", 6, func(_ *sim, m *member) func() { m.deletePod(); return nil }},
 	{"pod is deleted by force", 3, func(_ *sim, m *member) func() { m.replacePod(); return nil }},
 	{"switchover", 6, func(s *sim, m *member) func() { s.switchover(m); return nil }},
@@ -108,6 +112,9 @@ func (s *sim) drawFault() fault {
 	list := faults
 	if len(s.cfg.Only) > 0 {
 		list = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !slices.Contains(s.cfg.Only, f.name) })
+		for i := range list {
+			list[i].weight = max(list[i].weight, 1)
+		}
 	}
 	total := 0
 	for _, f := range list {
