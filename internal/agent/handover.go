@@ -18,8 +18,9 @@ const (
 	// leaveSettle is how long an ending primary serves on before it hands over. The API server is busy with the deletion
 	// then (kubelet, endpoints, budgets), and the handover's two writes would queue behind that while clients wait.
 	leaveSettle = 700 * time.Millisecond
-	// relayLinger is how long an ending agent leads clients to its successor before it closes their connections.
-	relayLinger = time.Second
+	// relayLinger is how long an ending agent leads clients to its successor before it closes their connections: kube-proxy
+	// may take a second before it begins with a new route.
+	relayLinger = 1500 * time.Millisecond
 	// successorLimit is how long an ending agent waits for somebody to take over, as a voter.
 	successorLimit = 3 * time.Second
 )

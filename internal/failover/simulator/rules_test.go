@@ -12,29 +12,32 @@ import (
 
 var search = flag.Int("search", 0, "schedules to look through for each rule that is switched off; 0: as many as it usually takes, with room")
 
-// needed are the rules whose absence a schedule shows. within is how many schedules are played at most by make test: a few
-// times what it takes. The rest are shown by directed tests in internal/failover: see rules_test.go there.
+// needed are the rules whose absence a schedule shows. within is how many schedules are played at most: a few times what it
+// takes. Where two rules stand behind each other both are switched off. Other rules are shown by directed tests in
+// internal/failover; docs/design/2026-11-24-safety-argument.md says which are not shown yet.
 var needed = []struct {
 	name   string
-	rule   failover.Rule
+	rules  failover.Rule
 	config Config
 	within int
 }{
 	{"RunBound", failover.RunBound, Config{Members: 3, Persistent: true}, 1000},
 	{"MajorityServe", failover.MajorityServe, Config{Members: 3, Only: []string{"member is isolated", "members are cut apart"}}, 100},
 	{"GuardKills", failover.GuardKills, Config{Members: 3, Only: []string{"agent is stopped"}}, 100},
-	{"PromiseDurable", failover.PromiseDurable, Config{Members: 3, Only: []string{"pod is deleted by force", "members are cut apart", "member is isolated", "API server is cut off"}}, 1000},
-	{"StartIsLastAck", failover.StartIsLastAck, Config{Members: 3, Only: []string{"container is killed", "members are cut apart", "link is cut", "member is isolated"}}, 1000},
-	{"PromiseForbidsFollowing", failover.PromiseForbidsFollowing, Config{Members: 3, Only: []string{"members are cut apart", "link is cut", "member is isolated", "API server is slow", "API server is cut off"}}, 1000},
-	{"HolderRenumbers", failover.HolderRenumbers, Config{Members: 3}, 1000},
-	{"WaitFromAcks", failover.WaitFromAcks, Config{Members: 3, Only: []string{"link is cut", "member is isolated", "members are cut apart"}}, 1000},
+	{"PromiseDurable", failover.PromiseDurable, Config{Members: 3, Only: []string{
+		"pod is deleted by force", "members are cut apart", "member is isolated", "API server is cut off",
+	}}, 5000},
+	{"HolderRenumbers", failover.HolderRenumbers, Config{Members: 3}, 100},
 	{"Contradicted", failover.Contradicted, Config{Members: 3, Only: []string{lies, "agent is stopped"}}, 100},
-	{"JointVoters", failover.JointVoters, Config{Members: 3, Scaling: true}, 1000},
 	{"SyncQuorum", failover.SyncQuorum, Config{Members: 3, Quorum: 1, Persistent: true}, 100},
-	{"DataEpoch", failover.DataEpoch, Config{Members: 5, Quorum: 2, Persistent: true}, 1000},
 	{"DataIdentity", failover.DataIdentity, Config{Members: 3, Quorum: 1, Persistent: true}, 2000},
 	{"StandsForAll", failover.StandsForAll, Config{Members: 3, Quorum: 1, Persistent: true}, 100},
-	{"ReleasedFinal", failover.ReleasedFinal, Config{Members: 3, Persistent: true}, 1000},
+	{"WaitFromAcks and AckAge", failover.WaitFromAcks | failover.AckAge, Config{Members: 3, Only: []string{
+		"link is cut", "member is isolated", "members are cut apart",
+	}}, 1000},
+	{"SameVersion, OpenOnAcks and AckAge", failover.SameVersion | failover.OpenOnAcks | failover.AckAge, Config{Members: 3, Only: []string{
+		"API server is slow", "API server is cut off", "API server loses answers", "members are cut apart", "pod is deleted by force", "container is killed",
+	}}, 1000},
 }
 
 // Each rule is needed: without it an invariant breaks.
@@ -45,7 +48,7 @@ func TestRulesAreNeeded(t *testing.T) {
 			if *search > 0 {
 				limit = *search
 			}
-			seed, result := firstBroken(c.config, c.rule, limit)
+			seed, result := firstBroken(c.config, c.rules, limit)
 			if seed == 0 {
 				t.Errorf("%d schedules without the rule broke nothing", limit)
 				return
