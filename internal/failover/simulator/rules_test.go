@@ -27,7 +27,7 @@ var needed = []struct {
 	{"PromiseDurable", failover.PromiseDurable, Config{Members: 3, Only: []string{
 		"pod is deleted by force", "members are cut apart", "member is isolated", "API server is cut off",
 	}}, 5000},
-	{"HolderRenumbers", failover.HolderRenumbers, Config{Members: 3}, 100},
+	{"HolderRenumbers", failover.HolderRenumbers, Config{Members: 3}, 3000},
 	{"Contradicted", failover.Contradicted, Config{Members: 3, Only: []string{lies, "agent is stopped"}}, 100},
 	{"SyncQuorum", failover.SyncQuorum, Config{Members: 3, Quorum: 1, Persistent: true}, 100},
 	{"DataIdentity", failover.DataIdentity, Config{Members: 3, Quorum: 1, Persistent: true}, 2000},
