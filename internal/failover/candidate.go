@@ -174,6 +174,9 @@ func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
 	if missing := o.syncMissing(a); missing != "" {
 		return false, "it cannot know that it has all that was acknowledged: " + missing
 	}
+	if missing := o.surpassed(promisedData(a), o.handedOver); missing != "" {
+		return false, "others have more of the data that was acknowledged, and without them it cannot know: " + missing
+	}
 	mine := o.Rank(now)
 	answered := 0
 	for _, m := range o.Lease.Terms.Names() {
@@ -184,9 +187,6 @@ func (o *Observation) bestOf(now Instant, a *Attempt) (bool, string) {
 		answered++
 		if m != o.Self.Member && p.Rank.Better(mine) && p.From != a.Holder {
 			return false, m + " is the better candidate"
-		}
-		if o.Lease.Terms.Set() != nil && o.keeps(SyncQuorum) && o.isNamed(m, p.DataID) && o.position().Less(p.Position) {
-			return false, m + " has more of the data that was acknowledged and is no candidate itself"
 		}
 	}
 	if o.lagNeedsAll() && answered < len(o.Lease.Terms.Names()) {

@@ -265,7 +265,7 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 	}
 	missing, surpassed := o.syncConfirmed(o.Tenure)
 	if surpassed != "" {
-		note := surpassed + " has more of the data that was acknowledged"
+		note := "others have more of the data that was acknowledged: " + surpassed
 		d.note("gives epoch %d up: %s", o.Tenure.Epoch, note)
 		d.do(Action{Kind: Fence, Epoch: o.Tenure.Epoch, Note: note})
 		return

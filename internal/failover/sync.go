@@ -59,17 +59,34 @@ func (o *Observation) reaches(s SyncSet, have map[string]answered) string {
 
 // syncMissing says what keeps a synchronous candidate from knowing that it has all that was acknowledged, or nothing.
 func (o *Observation) syncMissing(a *Attempt) string {
-	if !o.keeps(SyncQuorum) {
-		return ""
-	}
+	return o.unreached(promisedData(a), o.handedOver)
+}
+
+func promisedData(a *Attempt) map[string]answered {
 	have := map[string]answered{}
 	for m, p := range a.Promises {
 		if p.Given {
 			have[m] = answered{p.DataID, p.Position}
 		}
 	}
+	return have
+}
+
+// surpassed says whether those who have more than this member are needed to know what was acknowledged, and whom it lacks.
+// Who has more and is not needed has only what no client was told of: an old primary's unconfirmed end.
+func (o *Observation) surpassed(have map[string]answered, settled func(SyncSet) bool) string {
+	rest := maps.Clone(have)
+	maps.DeleteFunc(rest, func(_ string, a answered) bool { return o.position().Less(a.position) })
+	return o.unreached(rest, settled)
+}
+
+// unreached is what the sets that count lack among those who answered, or nothing.
+func (o *Observation) unreached(have map[string]answered, settled func(SyncSet) bool) string {
+	if !o.keeps(SyncQuorum) {
+		return ""
+	}
 	for _, s := range o.countedSets() {
-		if o.handedOver(s) {
+		if settled(s) {
 			continue
 		}
 		if missing := o.reaches(s, have); missing != "" {
@@ -87,40 +104,22 @@ func (o *Observation) handedOver(s SyncSet) bool {
 }
 
 // syncConfirmed says what keeps a new holder from opening: enough members must acknowledge its epoch with the very data
-// that counts, and none may have more than it has (rule OpenOnAcks, synchronous).
-func (o *Observation) syncConfirmed(t *Tenure) (missing string, surpassed string) {
-	if !o.keeps(SyncQuorum) || !o.keeps(OpenOnAcks) {
+// that counts (missing), and it must not lack what one of those has who are needed for that (surpassed; rule OpenOnAcks).
+func (o *Observation) syncConfirmed(t *Tenure) (missing, surpassed string) {
+	if !o.keeps(OpenOnAcks) {
 		return "", ""
 	}
 	have := map[string]answered{o.Self.Member: {o.Engine.DataID, o.position()}}
 	for m, c := range t.Acks {
-		if m == o.Self.Member || m == APIServer || c.Sent < t.Learned {
-			continue
-		}
-		have[m] = answered{c.DataID, c.Position}
-		if o.position().Less(c.Position) && o.isNamed(m, c.DataID) {
-			surpassed = m
+		if m != o.Self.Member && m != APIServer && c.Sent >= t.Learned {
+			have[m] = answered{c.DataID, c.Position}
 		}
 	}
-	for _, s := range o.countedSets() {
-		if s.Epoch >= t.Epoch || t.handedOver[s.Epoch] {
-			continue
-		}
-		if missing := o.reaches(s, have); missing != "" {
-			return missing, surpassed
-		}
+	settled := func(s SyncSet) bool { return s.Epoch >= t.Epoch || t.handedOver[s.Epoch] }
+	if missing := o.unreached(have, settled); missing != "" {
+		return missing, ""
 	}
-	return "", surpassed
-}
-
-// isNamed reports whether a member's data is that of a set that counts.
-func (o *Observation) isNamed(member, identity string) bool {
-	for _, s := range o.countedSets() {
-		if s.Primary == member && s.PrimaryData == identity || s.Replicas[member] != "" && s.Replicas[member] == identity {
-			return true
-		}
-	}
-	return false
+	return "", o.surpassed(have, settled)
 }
 
 // nextSet is the set of an epoch that this member is about to hold. Identities are carried over and never taken from an

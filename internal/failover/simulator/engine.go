@@ -34,9 +34,8 @@ type process struct {
 }
 
 type pendingWrite struct {
-	id   int32
-	at   int // length of the log with it
-	acks map[*process]bool
+	id int32
+	at int // length of the log with it
 }
 
 // stream is a replication link: writes travel in order, and wait while the network is cut.
@@ -45,6 +44,7 @@ type stream struct {
 	live     bool // the first copy is complete
 	broken   bool
 	last     int64
+	acked    int // writes that the replica told the primary it has
 }
 
 const nowhere = "nowhere"
@@ -322,7 +322,7 @@ func (p *process) write(id int32) {
 	if len(p.waiting) > 64 {
 		p.waiting = p.waiting[32:]
 	}
-	p.waiting = append(p.waiting, pendingWrite{id: id, at: len(p.log), acks: map[*process]bool{}})
+	p.waiting = append(p.waiting, pendingWrite{id: id, at: len(p.log)})
 }
 
 // forward sends the nth write to a replica, and through it to those that follow it.
@@ -353,20 +353,22 @@ func (st *stream) acknowledge(n int) {
 		if !p.alive || !p.primary {
 			return
 		}
-		for i := range p.waiting {
-			if w := &p.waiting[i]; w.at <= n {
-				w.acks[st.to] = true
-			}
-		}
+		st.acked = max(st.acked, n)
 		p.settle()
 	})
 }
 
-// settle acknowledges to clients what WAIT W has enough replicas for.
+// settle acknowledges to clients what WAIT W has enough replicas for: Redis counts those that are connected now.
 func (p *process) settle() {
 	need := p.l.s.cfg.Quorum
 	p.waiting = slices.DeleteFunc(p.waiting, func(w pendingWrite) bool {
-		if len(w.acks) < need || p.halted() {
+		have := 0
+		for _, r := range p.readers {
+			if r.acked >= w.at {
+				have++
+			}
+		}
+		if have < need || p.halted() {
 			return false
 		}
 		p.l.s.acknowledged(p, w.id)
