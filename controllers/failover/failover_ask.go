@@ -57,7 +57,7 @@ func (r *Reconciler) assert(ctx context.Context, s *scope, next step) (ctrl.Resu
 	r.Recorder.Eventf(s.service, begun, corev1.EventTypeWarning, "AssertedDead", "Failover", "Failover %s says that %s is dead", fo.Name, from)
 	var all error
 	for _, name := range s.register.Terms.Names() {
-		if name != from && s.reports[name].Live() != nil {
+		if status := s.reports[name].Live(); status != nil && status.Run != s.register.Holder {
 			all = errors.Join(all, r.Members.SendProof(s.serviceKey(), name, *next.assert))
 		}
 	}

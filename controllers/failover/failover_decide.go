@@ -98,7 +98,7 @@ func forced(s *scope) step {
 	}
 	return step{
 		reason: v1alpha1.ReasonInProgress, message: fmt.Sprintf("the members are told that %s is dead", dead.Member),
-		assert: &wire.Proof{Evidence: []failover.Evidence{{Kind: failover.Asserted, Run: holder}}},
+		assert: &wire.Proof{Evidence: []failover.Evidence{{Kind: failover.Asserted, Run: holder, Epoch: s.register.Epoch}}},
 	}
 }
 

@@ -132,7 +132,7 @@ func TestDecide(t *testing.T) {
 			if got.ask != nil && (got.ask.Epoch != 4 || got.ask.Target != c.s.fo.Spec.Target || got.ask.ID != "me") {
 				t.Errorf("asks %+v", got.ask)
 			}
-			if got.assert != nil && (len(got.assert.Evidence) != 1 || got.assert.Evidence[0] != (failover.Evidence{Kind: failover.Asserted, Run: runOf("cache-0")})) {
+			if got.assert != nil && (len(got.assert.Evidence) != 1 || got.assert.Evidence[0] != (failover.Evidence{Kind: failover.Asserted, Run: runOf("cache-0"), Epoch: 4})) {
 				t.Errorf("asserts %+v", got.assert)
 			}
 			if got.outcome == goesOn && got.ask == nil && got.assert == nil && got.again <= 0 {

@@ -85,7 +85,7 @@ func (r *Reconciler) proofs(ctx context.Context, s *scope) (wire.Proof, error) {
 		case ofHolder && terminated(pod, holder):
 			proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.ContainerTerminated, Run: holder})
 		case ofHolder && out:
-			proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.NodeOutOfService, Run: holder})
+			proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.NodeOutOfService, Run: holder, Epoch: s.register.Epoch})
 		}
 	}
 	return proof, nil
@@ -144,10 +144,10 @@ func declaredDead(node *corev1.Node, pod *corev1.Pod, epochBegan, now time.Time,
 	})
 }
 
-// evictedAfter reports whether nobody asked the pod to end before an instant.
+// evictedAfter reports whether the pod was asked to end, and not before an instant. One that tolerates the taint never is.
 func evictedAfter(pod *corev1.Pod, at time.Time) bool {
 	if pod.DeletionTimestamp == nil {
-		return true
+		return false
 	}
 	grace := time.Duration(ptr.Deref(pod.DeletionGracePeriodSeconds, 0)) * time.Second
 	return pod.DeletionTimestamp.Add(-grace).After(at)

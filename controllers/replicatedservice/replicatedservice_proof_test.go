@@ -59,7 +59,7 @@ func TestDeclaredDead(t *testing.T) {
 	}{
 		"declared and silent":            {taint(evicts, at(time.Minute)), corev1.ConditionUnknown, 30 * time.Second, nil, true},
 		"declared before the epoch":      {taint(evicts, at(-time.Minute)), corev1.ConditionUnknown, 30 * time.Second, nil, false},
-		"by kubectl, not evicted yet":    {taint(evicts, nil), corev1.ConditionUnknown, 30 * time.Second, nil, true},
+		"by kubectl, not evicted yet":    {taint(evicts, nil), corev1.ConditionUnknown, 30 * time.Second, nil, false},
 		"by kubectl, evicted since":      {taint(evicts, nil), corev1.ConditionUnknown, 30 * time.Second, at(time.Minute), true},
 		"by kubectl, evicted before":     {taint(evicts, nil), corev1.ConditionUnknown, 30 * time.Second, at(10 * time.Second), false},
 		"by kubectl, evicts nobody":      {taint(repels, nil), corev1.ConditionUnknown, 30 * time.Second, nil, false},

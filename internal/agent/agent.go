@@ -73,6 +73,8 @@ type Agent struct {
 	due      failover.Instant // when the loop wanted to run again
 	relaying failover.Epoch   // whose clients are led to the successor; 0: none are
 	fencedAt failover.Instant
+	// heldUntil is until when the engine surely holds writes back in a handover.
+	heldUntil failover.Instant
 
 	recordFrom failover.Instant
 	oldHeard   failover.Heard // what was last heard of the primary that is being replaced

@@ -212,7 +212,8 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 	}
 	release.Target, a.release.Target = a.release.Target, ""
 	if a.release.Epoch == release.Epoch {
-		release.Position, release.Final = a.release.Position, a.release.Final
+		release.Position = a.release.Position
+		release.Final = a.release.Final && now < a.heldUntil // the engine lets writes go on by itself after that
 	}
 	a.broadcast(releasedFrame(*release))
 	a.obs.Release = nil
@@ -322,11 +323,12 @@ func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 // of unknown extent.
 func (a *Agent) judgeHistory(r engine.Report) {
 	e := &a.obs.Engine
-	named := ""
+	named, from := "", int64(0)
 	if h := a.obs.Heard; h.Run == e.Following && h.Epoch == e.FollowingEpoch {
-		named = h.History
+		named, from = h.History, h.HistoryFrom
 	}
-	synchronised := !r.Primary && !e.Writable && !e.Following.IsZero() && named != "" && r.History == named
+	// Redis takes the new history's name as soon as a partial copy begins, and its data after that.
+	synchronised := !r.Primary && !e.Writable && !e.Following.IsZero() && named != "" && r.History == named && r.Offset >= from
 	if r.History == "" || (named == "" && !e.Following.IsZero()) { // an engine without such names, or a primary that told none
 		synchronised = e.LinkUp && r.History == ""
 	}
@@ -339,7 +341,7 @@ func (a *Agent) judgeHistory(r engine.Report) {
 		a.proc.synced, a.proc.strayed, a.proc.history = true, false, r.History
 	case e.Writable:
 		a.proc.history = r.History
-	case a.proc.synced && r.History != a.proc.history:
+	case a.proc.synced && r.History != a.proc.history && r.History != named:
 		a.proc.strayed = true
 	}
 	e.History = r.History

@@ -231,7 +231,7 @@ func (a *Agent) open(action failover.Action) {
 	promote := func() {
 		a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, minReplicas) }, func() {
 			delete(a.doing, failover.Open)
-			a.obs.Engine.History = report.History
+			a.obs.Engine.History, a.obs.Engine.HistoryFrom = report.History, report.Offset
 			a.onOpened(action.Epoch, err)
 		})
 	}
@@ -340,6 +340,10 @@ func (a *Agent) swap(kind failover.ActionKind, l failover.Lease) {
 	var written, read failover.Lease
 	var err, readErr error
 	sent := a.now()
+	if kind == failover.WriteTerms && len(a.obs.Lease.Terms.Next) > 0 && len(l.Terms.Next) == 0 {
+		a.obs.OnDropping()
+		a.arm()
+	}
 	swap := func(ctx context.Context) { written, err = a.Kube.SwapLease(ctx, l) }
 	readBack := func(ctx context.Context) { read, readErr = a.Kube.ReadLease(ctx) }
 	a.World.Beside(apiTimeout, swap, func() {

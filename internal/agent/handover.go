@@ -108,6 +108,7 @@ func (a *Agent) runHandover(h *handover) {
 			a.onDrained(h, fmt.Errorf("%s did not reach the final position %d within %s", h.target, h.final.Offset, handoverLimit))
 		}
 	})
+	a.heldUntil = a.now().Add(handoverLimit + pauseSlack)
 	pause := func(ctx context.Context) { report, err = a.Engine.Pause(ctx, handoverLimit+pauseSlack) }
 	a.World.Beside(orderTimeout, pause, func() {
 		switch {

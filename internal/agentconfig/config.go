@@ -22,6 +22,8 @@ type Redis struct {
 	Port int `json:"port"`
 	// Persistent says that DataDir is a volume that outlives the pod.
 	Persistent bool `json:"persistent"`
+	// Synchronous says that a quorum of copies is counted on, so that none may lose its newest writes in a power cut.
+	Synchronous bool `json:"synchronous,omitempty"`
 	// Parameters are lines of redis.conf by directive.
 	Parameters map[string]string `json:"parameters,omitempty"`
 }

@@ -219,7 +219,7 @@ func decideHolder(now Instant, o *Observation, desired Policy, d *Decision) {
 	if until := o.ServeUntil(); until != Forever {
 		d.lookAgainIn(until.Sub(now))
 	}
-	if want := o.QuorumTarget(now); terms.Set() != nil && want > terms.Set().Quorum && want > o.Engine.Quorum {
+	if want := o.engineQuorum(now); want != o.Engine.Quorum {
 		d.do(Action{Kind: Configure, Epoch: t.Epoch, Quorum: want})
 	}
 	switch next := termsWanted(now, o, desired); {
@@ -380,7 +380,7 @@ func reasonToStand(now Instant, o *Observation, d *Decision) (Instant, bool) {
 func (o *Observation) proofSince(run Run) Instant {
 	var at Instant
 	for _, p := range o.Proofs {
-		stale := p.Kind == Released && p.Epoch < o.Lease.Epoch
+		stale := (p.Kind == Released || p.Kind == Asserted || p.Kind == NodeOutOfService) && p.Epoch < o.Lease.Epoch
 		if p.Run == run && !stale && (at == 0 || p.Since < at) {
 			at = p.Since
 		}

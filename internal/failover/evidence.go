@@ -27,8 +27,12 @@ func (o *Observation) noWait(now Instant, run Run, epoch Epoch) (EvidenceKind, b
 			if since(now, p.Since) >= processGoneWait {
 				return ProcessGone, true
 			}
-		case ContainerTerminated, NodeOutOfService, Asserted:
-			return p.Kind, true
+		case ContainerTerminated:
+			return ContainerTerminated, true
+		case NodeOutOfService, Asserted: // somebody's word about that epoch; a run that was wronged may win a later one
+			if p.Epoch >= epoch {
+				return p.Kind, true
+			}
 		}
 	}
 	return "", false
@@ -36,7 +40,7 @@ func (o *Observation) noWait(now Instant, run Run, epoch Epoch) (EvidenceKind, b
 
 // asserted reports whether a person said that a run is dead, and thereby asked for a takeover.
 func (o *Observation) asserted(run Run) bool {
-	return slices.ContainsFunc(o.Proofs, func(p Proof) bool { return p.Kind == Asserted && p.Run == run })
+	return slices.ContainsFunc(o.Proofs, func(p Proof) bool { return p.Kind == Asserted && p.Run == run && p.Epoch >= o.Lease.Epoch })
 }
 
 // pendingProof is how long until evidence that is held already counts; 0: none is pending.
@@ -157,7 +161,7 @@ func (o *Observation) silenceCounts(a *Attempt) bool {
 	if terms.TwoWriters {
 		return true // the declared exception
 	}
-	if terms.Available() {
+	if terms.Set() == nil && terms.Available() {
 		return false
 	}
 	for _, p := range a.Promises {

@@ -20,7 +20,8 @@ type Heartbeat struct {
 	// Upstream is the address at which replicas find the sender's engine.
 	Upstream string `json:"upstream"`
 	// History of the sender's engine; a replica that has it has synchronised with this epoch's primary.
-	History string `json:"history,omitempty"`
+	History     string `json:"history,omitempty"`
+	HistoryFrom int64  `json:"historyFrom,omitempty"`
 	// LeaseVersion the sender knows.
 	LeaseVersion string `json:"leaseVersion"`
 }

@@ -25,6 +25,8 @@ type Engine struct {
 	Position Position
 	At       Instant // when Position was read
 	History  string  // that the offset counts in
+	// HistoryFrom is the offset at which a primary's history began: a replica has it only from there on.
+	HistoryFrom int64
 	// Following is the run it was told to follow and FollowingEpoch the epoch; zero: nobody.
 	Following      Run
 	FollowingEpoch Epoch
@@ -76,7 +78,9 @@ type Heard struct {
 	Open     bool
 	Upstream string
 	History  string
-	Pace     Pace
+	// HistoryFrom is the offset at which it began.
+	HistoryFrom int64
+	Pace        Pace
 }
 
 // Proof is evidence with the instant since which it is held.
@@ -161,6 +165,9 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 		o.RenewedSince = now
 	}
 	first := o.LeaseRead == 0
+	if o.Tenure != nil && l.Version != o.Lease.Version {
+		o.Tenure.dropping = false
+	}
 	o.Lease = l
 	if quorum {
 		o.LeaseRead = now
@@ -284,6 +291,14 @@ func (o *Observation) OnRelease(now Instant, r Release) {
 	}
 }
 
+// OnDropping takes in that this holder is about to drop the old list of members. Until it sees a later version of the Lease
+// nobody knows which list is in force, so it serves only while both would let it.
+func (o *Observation) OnDropping() {
+	if o.Tenure != nil {
+		o.Tenure.dropping = true
+	}
+}
+
 // OnGone takes in the operator's proof that a pod can never start again.
 func (o *Observation) OnGone(member, podUID string) {
 	if podUID != "" {
@@ -309,10 +324,13 @@ func (o *Observation) goneFor(now Instant, member string, a *Attempt) bool {
 func (o *Observation) OnFenced(now Instant) *Release {
 	e := o.Engine
 	o.Engine = Engine{State: EngineStopped, Position: e.Position, Persistent: e.Persistent, Data: e.Data, DataID: e.DataID}
+	if !e.Persistent {
+		o.Engine.Position, o.Engine.DataID = Position{}, "" // it went with the process
+	}
 	if o.Tenure == nil {
 		return nil
 	}
-	r := Release{Run: o.Self, Epoch: o.Tenure.Epoch, Position: o.Engine.Position}
+	r := Release{Run: o.Self, Epoch: o.Tenure.Epoch, Position: e.Position}
 	o.Ended, o.Tenure, o.ClockJumped = max(o.Ended, o.Tenure.Epoch), nil, false
 	o.OnRelease(now, r)
 	return &r

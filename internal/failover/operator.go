@@ -150,7 +150,7 @@ func restoreLease(v OperatorView, known Epoch) LeaseStep {
 		return lost
 	}
 	terms := best.Lease.Terms
-	if !terms.Majority(func(m string) bool { _, ok := v.Reports[m]; return ok || m == APIServer }) {
+	if !answering(terms, v.Reports) {
 		for _, name := range terms.Names() {
 			if _, ok := v.Reports[name]; !ok {
 				lost.Waiting = append(lost.Waiting, name)
@@ -166,6 +166,23 @@ func restoreLease(v OperatorView, known Epoch) LeaseStep {
 		made.Version = v.Lease.Version
 	}
 	return LeaseStep{Write: &made, Create: v.Lease == nil, Why: "the Lease was lost or set back"}
+}
+
+// answering reports whether a majority of the voting members of each list answers; the API server, which lost the Lease,
+// remembers nothing of it.
+func answering(terms Terms, reports map[string]MemberReport) bool {
+	for _, list := range [][]MemberEntry{terms.Members, terms.Next} {
+		n := 0
+		for _, m := range list {
+			if _, ok := reports[m.Name]; ok && m.Voter {
+				n++
+			}
+		}
+		if len(list) > 0 && n <= voters(list)/2 {
+			return false
+		}
+	}
+	return true
 }
 
 // silentFactor: a voter's vote is moved when it was silent for so many lease durations (rule Voters).

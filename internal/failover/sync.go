@@ -156,7 +156,11 @@ func (o *Observation) setWanted(now Instant, terms Terms) []SyncSet {
 		return nil
 	}
 	if cur == nil || cur.Epoch != t.Epoch || cur.Primary != o.Self.Member {
-		return o.nextSet(t.Epoch)
+		sets := o.nextSet(t.Epoch)
+		if last := &sets[len(sets)-1]; t.Opened && cur == nil {
+			last.Quorum = min(last.Quorum, o.Engine.Quorum)
+		}
+		return sets
 	}
 	next := *cur
 	next.Replicas = maps.Clone(cur.Replicas)
@@ -179,6 +183,15 @@ func (o *Observation) quorumWanted(now Instant, terms Terms, have int) int {
 		return want
 	}
 	return have
+}
+
+// engineQuorum is the W that the engine should have: that of the Lease, or already the higher one that is to come there.
+func (o *Observation) engineQuorum(now Instant) int {
+	set := o.Lease.Terms.Set()
+	if set == nil {
+		return o.Lease.Terms.Quorum // the set follows when the engine has it
+	}
+	return max(set.Quorum, o.QuorumTarget(now))
 }
 
 // QuorumTarget is the W that the policy wants, or fewer where it lets the holder go on with those that are left.

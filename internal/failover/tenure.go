@@ -22,6 +22,8 @@ type Tenure struct {
 	Acks    map[string]Counted
 	// Joint is when the change of members under way was learned of; 0: none is.
 	Joint Instant
+	// dropping: the old list may have been dropped by a write whose answer is not here.
+	dropping bool
 	// PartitionSince is when the partition choice in force was learned of.
 	PartitionSince Instant
 	partition      PartitionChoice
@@ -61,9 +63,12 @@ func (t *Tenure) renumber(now Instant, epoch Epoch) {
 // Heartbeat makes the heartbeat for one member.
 func (o *Observation) Heartbeat(now Instant, to Run, upstream string) Heartbeat {
 	t, terms := o.Tenure, o.Lease.Terms
+	if terms.Set() != nil {
+		terms.Partition = PreferConsistency // a synchronous primary stops when isolated, whatever the policy says
+	}
 	return Heartbeat{From: o.Self, To: to, Epoch: t.Epoch, Sent: now,
 		LeaseMillis: terms.LeaseMillis, WaitMillis: terms.WaitMillis, Partition: terms.Partition,
-		Echo: t.echo(to), Position: o.Engine.Position, Open: t.Opened, Upstream: upstream, History: o.Engine.History,
+		Echo: t.echo(to), Position: o.Engine.Position, Open: t.Opened, Upstream: upstream, History: o.Engine.History, HistoryFrom: o.Engine.HistoryFrom,
 		LeaseVersion: o.Lease.Version}
 }
 
@@ -181,6 +186,9 @@ func (t *Tenure) sentBy(at Instant, terms Terms) bool {
 // counts here: every takeover needs a majority of it too, and nobody but the holder drops it.
 func (t *Tenure) ServeUntil(terms Terms) Instant {
 	at := t.majoritySent(terms.Members, true)
+	if t.dropping && len(terms.Next) > 0 {
+		at = min(at, t.majoritySent(terms.Next, true)) // the old list may be gone already
+	}
 	if at == 0 {
 		return 0
 	}

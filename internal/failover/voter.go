@@ -85,7 +85,7 @@ func (o *Observation) hear(now Instant, hb Heartbeat) {
 	o.Heard.Pace.beat(now)
 	o.Heard.Position, o.Heard.Known, o.Heard.Open, o.Heard.Upstream = hb.Position, true, hb.Open, hb.Upstream
 	if hb.Open { // before that its engine has somebody else's
-		o.Heard.History = hb.History
+		o.Heard.History, o.Heard.HistoryFrom = hb.History, hb.HistoryFrom
 	}
 }
 
@@ -210,7 +210,7 @@ func (o *Observation) missesHolder(now Instant, r Request) (bool, string) {
 		return true, ""
 	}
 	for _, e := range r.Reasons {
-		if e.Kind == Asserted && e.Run == r.Holder {
+		if e.Kind == Asserted && e.Run == r.Holder && e.Epoch >= r.Known {
 			return true, ""
 		}
 		if e.Kind == ProcessGone && e.Run == r.Holder && o.Lease.Terms.Accepts(ProcessGone) {

@@ -104,3 +104,20 @@ func TestDisarmedGuardKillsNothing(t *testing.T) {
 	_ = h.pipe.Close()
 	<-ended
 }
+
+// An instant that is moved back counts too: a primary that might go on for ever may be put under a lease again.
+func TestEarlierInstantIsHonoured(t *testing.T) {
+	g, h, kills := stage(t)
+	ended := play(t, g)
+	h.Arm(failover.Forever)
+	sleeps := Now().Add(20 * time.Millisecond)
+	eventually(t, "the guard to sleep", func() bool { return Now() > sleeps })
+	until := Now().Add(30 * time.Millisecond)
+	h.Arm(until)
+	eventually(t, "the kill", func() bool { return kills.Load() == 1 })
+	if fired := h.Fired(); fired < until {
+		t.Errorf("it killed %s too early", until.Sub(fired))
+	}
+	_ = h.pipe.Close()
+	<-ended
+}

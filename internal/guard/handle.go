@@ -74,8 +74,8 @@ func (h *Handle) Start(self string) error {
 // Arm lets the engine write until the instant. From the first call on the engine dies at that instant unless a later
 // one was set.
 func (h *Handle) Arm(until failover.Instant) {
-	if h.page.deadline.Swap(int64(until)) == 0 && h.pipe != nil {
-		_, _ = h.pipe.Write([]byte{1}) // it sleeps without a timer: wake it
+	if old := h.page.deadline.Swap(int64(until)); (old == 0 || int64(until) < old) && h.pipe != nil {
+		_, _ = h.pipe.Write([]byte{1}) // it sleeps without a timer, or for too long: wake it
 	}
 }
 

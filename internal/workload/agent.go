@@ -19,6 +19,9 @@ func agentConfig(svc *v1alpha1.ReplicatedService) string {
 		Service: svc.Name, Namespace: svc.Namespace, ServiceUID: string(svc.UID),
 		Redis: &agentconfig.Redis{Port: int(Port(svc)), Persistent: svc.Spec.Storage != nil},
 	}
+	if r := svc.Spec.Replication; r != nil {
+		config.Redis.Synchronous = r.Mode == v1alpha1.Synchronous
+	}
 	if r := svc.Spec.Engine.Redis; r != nil && len(r.Parameters) > 0 {
 		config.Redis.Parameters = map[string]string{}
 		for k, v := range r.Parameters {

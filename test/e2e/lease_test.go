@@ -29,6 +29,7 @@ func testLease(t *testing.T) {
 	for _, c := range []struct{ patch, want string }{
 		{`{"spec":{"leaseTransitions":0}}`, "never falls"},
 		{`{"spec":{"holderIdentity":"cache-2_x_y"}}`, "create a Failover"},
+		{`{"metadata":{"labels":{"ha.understudy.dev/service":null}}}`, "create a Failover"},
 		{`{"metadata":{"annotations":{"ha.understudy.dev/lease":"{}"}}}`, "create a Failover"},
 	} {
 		out, err := kubectl(t, "", "patch", "lease", lease, "-n", f.namespace, "--type", "merge", "-p", c.patch)

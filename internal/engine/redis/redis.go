@@ -86,6 +86,12 @@ func (r *Redis) configuration() string {
 	} {
 		lines[k] = v
 	}
+	if r.config.Persistent { // a volume without a log would come back empty under the name of its data
+		lines["appendonly"] = "yes"
+	}
+	if r.config.Persistent && r.config.Synchronous { // what a quorum confirmed outlives a power cut
+		lines["appendfsync"] = "always"
+	}
 	keys := make([]string, 0, len(lines))
 	for k := range lines {
 		keys = append(keys, k)

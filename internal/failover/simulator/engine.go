@@ -252,6 +252,8 @@ func (p *process) sync(from *process) {
 	if !partial {
 		p.log, p.exact = nil, true
 		cost = s.between(5, 60)
+	} else {
+		p.history = from.history // Redis takes the name when the copy begins, and the data after that
 	}
 	s.after(cost, func() {
 		if st.broken || !p.alive || !from.alive {

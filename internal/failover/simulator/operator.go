@@ -120,13 +120,13 @@ func (o *operator) proofs(l failover.Lease) {
 			case m.node.on && m.pod.ended[l.Holder.String()]:
 				proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.ContainerTerminated, Run: l.Holder})
 			case s.cfg.Available && s.quiet && m.running() == nil:
-				proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.Asserted, Run: l.Holder}) // a person looked
+				proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.Asserted, Run: l.Holder, Epoch: l.Epoch}) // a person looked
 			case m.node.tainted:
-				proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.NodeOutOfService, Run: l.Holder})
+				proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.NodeOutOfService, Run: l.Holder, Epoch: l.Epoch})
 			}
 		}
 		if (s.cfg.Available || len(l.Terms.Members) == 1) && s.quiet && m.name == l.Holder.Member && m.pod.uid != l.Holder.PodUID {
-			proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.Asserted, Run: l.Holder}) // a person looked
+			proof.Evidence = append(proof.Evidence, failover.Evidence{Kind: failover.Asserted, Run: l.Holder, Epoch: l.Epoch}) // a person looked
 		}
 		if m.node.tainted {
 			proof.Gone[m.name] = m.pod.uid
