@@ -1,0 +1,81 @@
+package simulator
+
+import "slices"
+
+// nextFault makes one fault and plans the next.
+func (s *sim) nextFault(end int64) {
+	if s.now >= end {
+		return
+	}
+	s.after(s.between(50, 1200), func() { s.nextFault(end) })
+	f := s.drawFault()
+	m := s.members[s.rng.IntN(len(s.members))]
+	if s.chance(0.5) { // the primary is where it hurts
+		if holder := s.memberOf(s.api.lease.Holder.Member); holder != nil {
+			m = holder
+		}
+	}
+	if m.pod == nil {
+		return
+	}
+	s.note("", "FAULT %s (%s)", f.name, m.name)
+	s.res.Coverage[f.name]++
+	heal := f.do(s, m)
+	if heal == nil {
+		return
+	}
+	done := false
+	undo := func() {
+		if !done {
+			done = true
+			s.note("", "healed: %s (%s)", f.name, m.name)
+			heal()
+		}
+	}
+	s.undo = append(s.undo, undo)
+	s.after(s.between(100, 4000), undo)
+}
+
+func (s *sim) drawFault() fault {
+	list := faults
+	if len(s.cfg.Only) > 0 {
+		list = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !slices.Contains(s.cfg.Only, f.name) })
+		for i := range list {
+			list[i].weight = max(list[i].weight, 1)
+		}
+	}
+	total := 0
+	for _, f := range list {
+		total += f.weight
+	}
+	at := s.rng.IntN(total)
+	for _, f := range list {
+		if at -= f.weight; at < 0 {
+			return f
+		}
+	}
+	return list[0]
+}
+
+// heal ends every fault that goes on.
+func (s *sim) heal() {
+	s.note("", "all faults are over")
+	s.quiet = true
+	for _, undo := range s.undo {
+		undo()
+	}
+	s.undo = nil
+	s.ops[0].up, s.ops[1].up = true, false
+	for _, m := range s.members {
+		m.node.frozenUntil = min(m.node.frozenUntil, s.now)
+		if m.pod == nil || m.pod.life == nil {
+			continue
+		}
+		l := m.pod.life
+		l.stopped = min(l.stopped, s.now)
+		if l.proc != nil {
+			l.proc.hung = min(l.proc.hung, s.now)
+		}
+		l.thawAt(s.now)
+	}
+}
