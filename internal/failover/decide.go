@@ -86,7 +86,6 @@ func (d *Decision) note(format string, args ...any) {
 // Policy is what the holder is asked to make the Lease's terms; nil: nothing was asked.
 type Policy = *Terms
 
-
 // Decide says what one member does next, from what it knows at now. It changes nothing.
 func Decide(now Instant, o *Observation, desired Policy) Decision {
 	d := Decision{Recheck: time.Second, Verdict: Verdict(now, o)}
