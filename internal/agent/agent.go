@@ -47,32 +47,33 @@ type Agent struct {
 	starting sync.Mutex
 	fences   atomic.Int64
 
-	obs      *failover.Observation
-	policy   failover.Policy
-	disk     lane // the promise's disk
-	orders   lane // what the engine is told
-	links    []*Link
-	out      map[string]*Link // the connection we made to each member
-	ordered  []*Link          // the same, by member: what is sent to all is sent in one order
-	data     DataRecord
-	proc     engineRun
-	doing    map[failover.ActionKind]bool
-	notes    string // the last ones logged
-	pushed   wire.Status
-	record   *wire.Takeover // the change of primary under way
-	history  []wire.Takeover
-	handover *handover
-	fencing  bool
-	release  failover.Release // what to add to the next Released
-	attempts int64
-	clock    clock
-	leaving  bool
-	waking   bool
-	ended    bool
-	leftAt   failover.Instant
-	due      failover.Instant // when the loop wanted to run again
-	relaying failover.Epoch   // whose clients are led to the successor; 0: none are
-	fencedAt failover.Instant
+	obs          *failover.Observation
+	policy       failover.Policy
+	disk         lane // the promise's disk
+	orders       lane // what the engine is told
+	links        []*Link
+	out          map[string]*Link // the connection we made to each member
+	ordered      []*Link          // the same, by member: what is sent to all is sent in one order
+	data         DataRecord
+	proc         engineRun
+	doing        map[failover.ActionKind]bool
+	notes        string // the last ones logged
+	pushed       wire.Status
+	record       *wire.Takeover // the change of primary under way
+	history      []wire.Takeover
+	handover     *handover
+	fencing      bool
+	release      failover.Release // what to add to the next Released
+	attempts     int64
+	clock        clock
+	leaving      bool
+	waking       bool
+	ended        bool
+	leftAt       failover.Instant
+	due          failover.Instant // when the loop wanted to run again
+	relaying     failover.Epoch   // whose clients are led to the successor; 0: none are
+	fencedAt     failover.Instant
+	renumberedAt failover.Instant
 	// heldUntil is until when the engine surely holds writes back in a handover.
 	heldUntil failover.Instant
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"understudy.dev/understudy/internal/engine"
@@ -309,6 +310,9 @@ func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 	// The history of a persistent engine goes on at an offset that its files do not tell; what was noted is a lower bound.
 	e.Position.Inexact = e.Position.DataEpoch > 0 && ((e.Persistent && !a.proc.synced) || a.proc.strayed)
 	e.Position.Offset, e.At = r.Offset, at
+	if e.Writable && e.HistoryFrom == math.MaxInt64 && at > a.renumberedAt {
+		e.HistoryFrom = r.Offset
+	}
 	if e.Position.Inexact {
 		e.Position.Offset = max(r.Offset, a.data.Offset)
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,9 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 	}
 	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch && l.Epoch == t.Epoch {
 		a.setDataEpoch(l.Epoch, true) // it renumbered itself, however the answer came
+		// A replica has this epoch's data only from where the primary is now on: what was confirmed before may be on others.
+		a.obs.Engine.HistoryFrom, a.renumberedAt = math.MaxInt64, a.now()
+		a.probe(nil)
 		a.route(l.Epoch)
 	}
 	if q := a.quorumInForce(); a.obs.Engine.Writable && (l.Terms.MinReplicasToWrite != before.Terms.MinReplicasToWrite || q < a.obs.Engine.Quorum) {
