@@ -18,9 +18,8 @@ const askFor = 20 * time.Second
 // ask first writes down which epoch is to come, so that a restarted operator knows what it began, and then asks.
 func (r *Reconciler) ask(ctx context.Context, s *scope, next step) (ctrl.Result, error) {
 	fo, from := s.fo, s.register.Holder.Member
-	begun := fo.DeepCopy()
-	begun.Status.From, begun.Status.Epoch = from, int64(next.ask.Epoch)+1
-	if err := r.writeFrom(ctx, fo, begun, next); err != nil {
+	begun, err := r.begin(ctx, s, next)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
 	r.Recorder.Eventf(s.service, begun, corev1.EventTypeNormal, "HandoverRequested", "Handover",
@@ -45,13 +44,19 @@ func (r *Reconciler) ask(ctx context.Context, s *scope, next step) (ctrl.Result,
 	return ctrl.Result{RequeueAfter: time.Second}, nil
 }
 
+// begin writes down from whom and to which epoch the change goes.
+func (r *Reconciler) begin(ctx context.Context, s *scope, next step) (*v1alpha1.Failover, error) {
+	begun := s.fo.DeepCopy()
+	begun.Status.From, begun.Status.Epoch = s.register.Holder.Member, int64(s.register.Epoch)+1
+	return begun, r.writeFrom(ctx, s.fo, begun, next)
+}
+
 // assert writes down which epoch is to come and hands the word on. A member that is not reached now hears it from the
 // candidate, whose requests carry its reasons.
 func (r *Reconciler) assert(ctx context.Context, s *scope, next step) (ctrl.Result, error) {
 	fo, from := s.fo, s.register.Holder.Member
-	begun := fo.DeepCopy()
-	begun.Status.From, begun.Status.Epoch = from, int64(s.register.Epoch)+1
-	if err := r.writeFrom(ctx, fo, begun, next); err != nil {
+	begun, err := r.begin(ctx, s, next)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
 	r.Recorder.Eventf(s.service, begun, corev1.EventTypeWarning, "AssertedDead", "Failover", "Failover %s says that %s is dead", fo.Name, from)

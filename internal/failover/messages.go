@@ -101,11 +101,9 @@ type Promise struct {
 	Epoch   Epoch  `json:"epoch"`
 	Version string `json:"version"`
 	// Cut says that the replication link to anything below Epoch was verified to be cut before Position was read.
-	Cut      bool     `json:"cut"`
-	Position Position `json:"position"`
-	DataID   string   `json:"dataID"`
-	// Empty says that the engine answered that it has no data at all.
-	Empty    bool                   `json:"empty,omitempty"`
+	Cut      bool                   `json:"cut"`
+	Position Position               `json:"position"`
+	DataID   string                 `json:"dataID"`
 	Eligible bool                   `json:"eligible"`
 	Rank     Rank                   `json:"rank"`
 	Lower    []LowerAcknowledgement `json:"lower,omitempty"`

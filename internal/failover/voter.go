@@ -261,7 +261,7 @@ func (o *Observation) OnPromiseRequest(now Instant, r Request) (*Durable, string
 // Promised makes the promise after it is durable, the link was cut and verified, and the position was read.
 func (o *Observation) Promised(now Instant, r Request, cut bool) Promise {
 	p := Promise{From: o.Self, To: r.From, ID: r.ID, Epoch: r.Epoch, Version: r.Version, Cut: cut,
-		Position: o.position(), DataID: o.Engine.DataID, Empty: o.Engine.State == EngineRunning && !o.Engine.Data,
+		Position: o.position(), DataID: o.Engine.DataID,
 		Rank: o.Rank(now), Contradicts: o.connected(r.Holder)}
 	p.Eligible = p.Rank.Eligible
 	p.Given = o.Durable.Promise == r.Epoch && cut
