@@ -73,6 +73,7 @@ type Heard struct {
 	Epoch    Epoch
 	At       Instant // when one arrived that echoed an own acknowledgement in time (rule Suspect)
 	Since    Instant // when the first one of this epoch arrived
+	Sent     Instant // by its own clock, when the newest one was sent
 	Position Position
 	Known    bool // Position is known
 	Open     bool

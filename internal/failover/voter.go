@@ -55,6 +55,8 @@ func (o *Observation) OnHeartbeat(now Instant, hb Heartbeat) HeartbeatVerdict {
 		return HeartbeatVerdict{Refused: fmt.Sprintf("the Lease has epoch %d", o.Lease.Epoch)}
 	case hb.Epoch == o.Lease.Epoch && o.Lease.Holder != hb.From:
 		return HeartbeatVerdict{Refused: "the Lease names another run"}
+	case hb.Epoch < o.Heard.Epoch: // it was overtaken on another connection; what it says of data is of the older epoch
+		return HeartbeatVerdict{Refused: fmt.Sprintf("epoch %d was heard of", o.Heard.Epoch)}
 	case hb.Epoch == o.Heard.Epoch && o.Heard.Run != hb.From:
 		return HeartbeatVerdict{Refused: "another run claimed this epoch"}
 	case o.Tenure != nil:
@@ -83,6 +85,10 @@ func (o *Observation) hear(now Instant, hb Heartbeat) {
 		o.Heard.At, o.Stalled = now, 0
 	}
 	o.Heard.Pace.beat(now)
+	if hb.Sent < o.Heard.Sent {
+		return // a later one said more of the same
+	}
+	o.Heard.Sent = hb.Sent
 	o.Heard.Position, o.Heard.Known, o.Heard.Open, o.Heard.Upstream = hb.Position, true, hb.Open, hb.Upstream
 	if hb.Open { // before that its engine has somebody else's
 		o.Heard.History, o.Heard.HistoryFrom = hb.History, hb.HistoryFrom
