@@ -39,7 +39,11 @@ func (th *theatre) do(a *actor, action Action) bool {
 	switch action.Kind {
 	case StartEngine:
 		a.offset = 0
-		a.obs.Engine = Engine{State: EngineRunning, Healthy: true}
+		was := a.obs.Engine
+		a.obs.Engine = Engine{State: EngineRunning, Healthy: true, Persistent: was.Persistent}
+		if was.Persistent {
+			a.obs.Engine.Position, a.obs.Engine.Data = was.Position, true
+		}
 	case Fence:
 		th.fence(a, "")
 	case Follow:

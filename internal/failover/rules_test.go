@@ -142,3 +142,121 @@ func TestOvertakenHeartbeat(t *testing.T) {
 		t.Errorf("open %v and history %q of epoch 1 are taken for those of epoch %d", h.Open, h.History, h.Epoch)
 	}
 }
+
+// switched compares a story with the rule and without it, while the rules of base, which stand behind it, are off in both.
+func switched(t *testing.T, rule, base Rule, members int, bad func(th *theatre) bool) {
+	t.Helper()
+	play := func(without Rule) bool {
+		th := curtain(t, members).lacking(without)
+		th.counting = true
+		return bad(th)
+	}
+	if play(base) {
+		t.Error("it happens with the rule in force")
+	}
+	if !play(base | rule) {
+		t.Error("it does not happen without the rule: the test shows nothing")
+	}
+}
+
+// cutOff cuts a member off the API server too.
+func (th *theatre) cutOff(name string) {
+	th.isolate(name)
+	th.cut[[2]string{name, "api"}], th.cut[[2]string{"api", name}] = true, true
+}
+
+func (th *theatre) mend(a, b string) {
+	delete(th.cut, [2]string{a, b})
+	delete(th.cut, [2]string{b, a})
+}
+
+// StartIsLastAck: a voter that restarts has acknowledged something just before, and does not remember when.
+func TestRuleStartIsLastAck(t *testing.T) {
+	switched(t, StartIsLastAck, 0, 3, func(th *theatre) bool {
+		th.cutBoth("m-0", "m-2") // its own acknowledgements are long over
+		th.run(2500 * time.Millisecond)
+		th.cutOff("m-0")
+		th.crash("m-1")
+		th.boot("m-1")
+		th.run(4 * time.Second)
+		return th.two > 0
+	})
+}
+
+// PromiseForbidsFollowing: who promised acknowledges nothing lower, or the old primary goes on while the new one opens. That
+// acknowledgements carry the age of the last lower one, and that one opens only on such, stands behind it.
+func TestRulePromiseForbidsFollowing(t *testing.T) {
+	switched(t, PromiseForbidsFollowing, OpenOnAcks|AckAge, 3, func(th *theatre) bool {
+		th.cutOff("m-0")
+		th.until("m-2 promises", 2*time.Second, func() bool { return th.members["m-2"].disk.Promise == 2 })
+		th.mend("m-0", "m-2")
+		th.run(4 * time.Second)
+		return th.two > 0
+	})
+}
+
+// ReleasedFinal: its word that it gave an epoch up is evidence for ever, so it must not take that epoch up again.
+func TestRuleReleasedFinal(t *testing.T) {
+	switched(t, ReleasedFinal, 0, 3, func(th *theatre) bool {
+		th.swap(func(l *Lease) { l.Terms.Mode = ModeManual })
+		th.run(100 * time.Millisecond)
+		th.members["m-0"].obs.Engine.Persistent = true
+		th.engineDies("m-0")
+		th.run(100 * time.Millisecond)
+		th.swap(func(l *Lease) { l.Terms.MaxLagBytes++ }) // anything that makes it read the Lease again
+		th.run(300 * time.Millisecond)
+		th.cutOff("m-0")
+		th.swap(func(l *Lease) { l.Terms.Mode = ModeAutomatic })
+		th.run(time.Second)
+		return th.two > 0
+	})
+}
+
+// DataEpoch: m-2 has a long end of epoch 1 that nobody confirmed, m-1 what was confirmed in epoch 2. Offsets do not tell.
+func TestRuleDataEpoch(t *testing.T) {
+	switched(t, DataEpoch, 0, 3, func(th *theatre) bool {
+		set := func(e Epoch) SyncSet {
+			return SyncSet{Epoch: e, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1}
+		}
+		for name, id := range map[string]string{"m-0": "d0", "m-1": "d1", "m-2": "d2"} {
+			th.members[name].obs.Engine.DataID = id
+		}
+		th.crash("m-0")
+		th.swap(func(l *Lease) { l.Epoch, l.Terms.Quorum, l.Terms.Sets = 2, 1, []SyncSet{set(1), set(2)} })
+		th.members["m-1"].obs.Engine.Position = Position{DataEpoch: 2, Offset: 100}
+		th.members["m-2"].obs.Engine.Position = Position{DataEpoch: 1, Offset: 500}
+		th.run(10 * time.Second)
+		if th.lease.Epoch < 3 {
+			t.Fatalf("nobody took over: epoch %d", th.lease.Epoch)
+		}
+		return th.lease.Holder.Member == "m-2"
+	})
+}
+
+// JointVoters: 1 → 2 members. m-0, which cannot see the change, serves on by its own vote, and of the new list m-1 and the API
+// server are a majority. The rule is in what the operator writes: the new list beside the old one, not in its place.
+func TestRuleJointVoters(t *testing.T) {
+	two := func(joint bool) int {
+		th := newTheatre(t, 2)
+		th.lease.Terms = testTerms(1)
+		th.counting = true
+		th.run(50 * time.Millisecond)
+		th.swap(func(l *Lease) { l.Epoch, l.Holder = 1, th.members["m-0"].obs.Self })
+		th.until("m-0 serves", time.Second, func() bool { return th.serving("m-0", 1) })
+		th.cutOff("m-0")
+		th.members["m-1"].obs.Engine.Position.DataEpoch = 1
+		th.swap(func(l *Lease) {
+			if l.Terms.Next = testTerms(2).Members; !joint {
+				l.Terms.Members, l.Terms.Next = l.Terms.Next, nil
+			}
+		})
+		th.run(8 * time.Second)
+		return th.two
+	}
+	if n := two(true); n > 0 {
+		t.Errorf("two wrote at once for %d ms with both lists in force", n)
+	}
+	if two(false) == 0 {
+		t.Error("it does not happen when the new list replaces the old one: the test shows nothing")
+	}
+}

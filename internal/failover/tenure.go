@@ -85,7 +85,7 @@ func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
 	if t == nil || a.To != o.Self {
 		return
 	}
-	if a.Promise > t.Epoch {
+	if a.Promise > t.Epoch && o.keeps(PromiseForbidsFollowing) {
 		t.Told = max(t.Told, a.Promise)
 		return
 	}
