@@ -68,11 +68,11 @@ func cutFromAPI(t *testing.T, f fixture) {
 	must(t, err)
 	password, err := f.Service.Password(t.Context())
 	must(t, err)
-	mend := cleanup(t, "mending the way of "+old.Node+" to the API server", func(ctx context.Context) error { return injector.MendAPI(ctx, old.Node) })
+	mend := cleanup(t, "mending the way of "+old.Node+" to the API server", func(ctx context.Context) error { return injector.Firewall(ctx, old.Node) })
 	const cut = 8 * time.Second // five leases
 	result, err := rounds.Measure(t.Context(), c, fmt.Sprintf("e2e-cut-api-%d", time.Now().UnixNano()), rounds.Target{
 		Config: load.Config{Address: address, Password: password}, Within: time.Minute,
-		Inject: func(ctx context.Context) error { return injector.CutAPI(ctx, old.Node) },
+		Inject: func(ctx context.Context) error { return injector.Firewall(ctx, old.Node, "api") },
 		Over: func(ctx context.Context) error {
 			pause(t, cut)
 			return nil

@@ -19,11 +19,11 @@ import (
 func nodeCommand(p *places) *cobra.Command {
 	var wait bool
 	command := &cobra.Command{
-		Use:       "node NAME off|on|isolate|rejoin|cut-api|mend-api",
-		Short:     "Cut a node's power, cable or way to the API server, or undo that",
-		Long:      "off kills every process of the node while its cable is dead; on boots it with the disk it had.\nisolate unplugs its cable; rejoin plugs it in.\ncut-api drops its packets to and from the API server; mend-api lets them through.",
+		Use:       "node NAME off|on|isolate|rejoin",
+		Short:     "Cut a node's power or cable, or undo that",
+		Long:      "off kills every process of the node while its cable is dead; on boots it with the disk it had.\nisolate unplugs its cable; rejoin plugs it in.",
 		Args:      cobra.ExactArgs(2),
-		ValidArgs: []string{"off", "on", "isolate", "rejoin", "cut-api", "mend-api"},
+		ValidArgs: []string{"off", "on", "isolate", "rejoin"},
 		RunE: func(command *cobra.Command, args []string) error {
 			folder, err := p.folder()
 			if err != nil {
@@ -41,12 +41,8 @@ func nodeCommand(p *places) *cobra.Command {
 				return nodeOn(command.Context(), command.OutOrStdout(), folder, node, wait)
 			case "isolate", "rejoin":
 				report, err = cluster.Cable(folder, node, args[1] == "rejoin")
-			case "cut-api":
-				report, err = faults.CutAPI(node)
-			case "mend-api":
-				report, err = faults.MendAPI(node)
 			default:
-				return fmt.Errorf("%q is nothing that can be done to a node: use off, on, isolate, rejoin, cut-api or mend-api", args[1])
+				return fmt.Errorf("%q is nothing that can be done to a node: use off, on, isolate or rejoin", args[1])
 			}
 			if err != nil {
 				return err
@@ -56,6 +52,27 @@ func nodeCommand(p *places) *cobra.Command {
 	}
 	command.Flags().BoolVar(&wait, "wait", true, "after on, wait until the node is ready")
 	return command
+}
+
+func firewallCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "firewall NODE [api] [to=PLACE] [from=PLACE] [reset=PORT]",
+		Short: "Replace what a node's firewall refuses for it and its pods; nothing named: nothing is refused",
+		Long: "api: packets to and from the API server vanish.\nto=PLACE, from=PLACE: those of one direction to or from a node with its pods, or one address, vanish.\n" +
+			"reset=PORT: TCP of pods to or from that port is answered with resets.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			node, err := layout.Node(args[0])
+			if err != nil {
+				return err
+			}
+			report, err := faults.Firewall(node, args[1:]...)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(command.OutOrStdout()).Encode(report)
+		},
+	}
 }
 
 func nodeOn(ctx context.Context, out io.Writer, folder layout.Folder, node layout.Machine, wait bool) error {

@@ -145,7 +145,7 @@ func (u *upper) machines() error {
 				if err := network.PlugIn(m); err != nil {
 					return err
 				}
-				if _, err := faults.MendAPI(m); err != nil {
+				if _, err := faults.Firewall(m); err != nil {
 					return err
 				}
 				continue

@@ -57,9 +57,9 @@ type Injector interface {
 	HangEngine(ctx context.Context, namespace, pod string) error
 	HangAgent(ctx context.Context, namespace, pod string) error
 	ResumeAgent(ctx context.Context, namespace, pod string) error
-	// CutAPI makes the API server unreachable for a node, MendAPI undoes that.
-	CutAPI(ctx context.Context, node string) error
-	MendAPI(ctx context.Context, node string) error
+	// Firewall replaces what a node refuses for itself and its pods: api, to=PLACE, from=PLACE, reset=PORT. Without rules
+	// nothing is refused.
+	Firewall(ctx context.Context, node string, rules ...string) error
 	// Describe says how, for the report.
 	Describe() string
 }
@@ -129,11 +129,11 @@ func (h Host) Isolate(ctx context.Context, node string) error { return h.node(ct
 // Rejoin implements Injector.
 func (h Host) Rejoin(ctx context.Context, node string) error { return h.node(ctx, node, "rejoin") }
 
-// CutAPI implements Injector.
-func (h Host) CutAPI(ctx context.Context, node string) error { return h.node(ctx, node, "cut-api") }
-
-// MendAPI implements Injector.
-func (h Host) MendAPI(ctx context.Context, node string) error { return h.node(ctx, node, "mend-api") }
+// Firewall implements Injector.
+func (h Host) Firewall(ctx context.Context, node string, rules ...string) error {
+	_, err := h.run(ctx, append([]string{"firewall", node}, rules...)...)
+	return err
+}
 
 func (h Host) node(ctx context.Context, node, what string) error {
 	_, err := h.run(ctx, "node", node, what)
@@ -223,5 +223,4 @@ func (Exec) Rejoin(context.Context, string) error              { return errHostO
 func (Exec) HangEngine(context.Context, string, string) error  { return errHostOnly }
 func (Exec) HangAgent(context.Context, string, string) error   { return errHostOnly }
 func (Exec) ResumeAgent(context.Context, string, string) error { return errHostOnly }
-func (Exec) CutAPI(context.Context, string) error              { return errHostOnly }
-func (Exec) MendAPI(context.Context, string) error             { return errHostOnly }
+func (Exec) Firewall(context.Context, string, ...string) error { return errHostOnly }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -49,8 +50,27 @@ func (l *link) set(ctx context.Context, key, value string) (sent bool, err error
 	if reply != "OK" {
 		return true, &stageError{"write", errors.New("the reply was not OK")}
 	}
-	return true, nil
+	return true, l.confirm()
 }
+
+// confirm waits until enough replicas have what this connection wrote. Who is answered with fewer knows nothing of the write.
+func (l *link) confirm() error {
+	want := l.config.WaitReplicas
+	if want == 0 {
+		return nil
+	}
+	reply, err := l.conn.Do("WAIT", strconv.Itoa(want), l.config.waitMilliseconds())
+	if err == nil {
+		if n, ok := reply.(int64); ok && n >= int64(want) {
+			return nil
+		}
+		err = errors.New("too few replicas confirmed it")
+	}
+	return &stageError{"wait", unanswered{err}}
+}
+
+// unanswered is an error after which the fate of a write is not known, even where the service answered something.
+type unanswered struct{ error }
 
 func (l *link) connect(ctx context.Context) error {
 	address := l.config.Address

@@ -2,7 +2,10 @@
 // reads its results.
 package load
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Config is what a round writes to, and how.
 type Config struct {
@@ -20,6 +23,8 @@ type Config struct {
 	RetryMicroseconds int64 `json:"retryMicroseconds,omitempty"`
 	DialMilliseconds  int64 `json:"dialMilliseconds,omitempty"`
 	ReplyMilliseconds int64 `json:"replyMilliseconds,omitempty"`
+	// WaitReplicas makes a write count as acknowledged only when WAIT confirmed it with so many replicas.
+	WaitReplicas int `json:"waitReplicas,omitempty"`
 	// LimitSeconds after which the round stops by itself.
 	LimitSeconds int64 `json:"limitSeconds,omitempty"`
 }
@@ -42,10 +47,11 @@ func (c Config) WithDefaults() Config {
 func (c Config) interval() time.Duration {
 	return time.Duration(c.IntervalMicroseconds) * time.Microsecond
 }
-func (c Config) retry() time.Duration { return time.Duration(c.RetryMicroseconds) * time.Microsecond }
-func (c Config) dial() time.Duration  { return time.Duration(c.DialMilliseconds) * time.Millisecond }
-func (c Config) reply() time.Duration { return time.Duration(c.ReplyMilliseconds) * time.Millisecond }
-func (c Config) limit() time.Duration { return time.Duration(c.LimitSeconds) * time.Second }
+func (c Config) retry() time.Duration     { return time.Duration(c.RetryMicroseconds) * time.Microsecond }
+func (c Config) dial() time.Duration      { return time.Duration(c.DialMilliseconds) * time.Millisecond }
+func (c Config) reply() time.Duration     { return time.Duration(c.ReplyMilliseconds) * time.Millisecond }
+func (c Config) waitMilliseconds() string { return strconv.FormatInt(c.ReplyMilliseconds*4/5, 10) }
+func (c Config) limit() time.Duration     { return time.Duration(c.LimitSeconds) * time.Second }
 
 // Gap is the time between two consecutive acknowledged writes: from the instant the reply to one was read to the
 // instant the reply to the next was read. Nothing is subtracted, so that a service without a fault shows gaps of one
@@ -73,7 +79,7 @@ type Progress struct {
 type Result struct {
 	ID string `json:"id"`
 	// Attempted, Acknowledged and Unknown count writes, each of its own key. A write is acknowledged when the service
-	// answered OK. It is unknown when it was never acknowledged and at least one attempt ended without an answer after
+	// answered OK, and WAIT confirmed it where that is asked for. It is unknown when it was never acknowledged and at least one attempt ended without an answer after
 	// the command had been sent. What is neither was refused, or never sent.
 	Attempted    int `json:"attempted"`
 	Acknowledged int `json:"acknowledged"`

@@ -1,0 +1,190 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	naming "understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/operator"
+)
+
+// scene is the service as a fault finds it.
+type scene struct {
+	f       fixture
+	primary kube.Primary
+	pods    map[string]corev1.Pod
+	// replicas by name, in order.
+	replicas []string
+}
+
+func (s scene) node(member string) string { p := s.pods[member]; return p.Spec.NodeName }
+func (s scene) ip(member string) string   { p := s.pods[member]; return p.Status.PodIP }
+
+// nodes are those of the members.
+func (s scene) nodes() []string {
+	all := []string{s.primary.Node}
+	for _, r := range s.replicas {
+		all = append(all, s.node(r))
+	}
+	return all
+}
+
+// disturbance is a fault that lasts a while and is undone.
+type disturbance struct {
+	name   string
+	lasts  time.Duration
+	inject func(ctx context.Context, s scene) error
+	undo   func(ctx context.Context, s scene) error
+	// change says whether another epoch is due: yes, no, or either.
+	change change
+}
+
+type change string
+
+const (
+	changes change = "changes"
+	stays   change = "stays"
+	either  change = "either"
+)
+
+// beyond is longer than the lease of the tests' policy and what follows it.
+const beyond = 5 * time.Second
+
+// disturbances are run one by one by TestSynchronous and drawn at random by TestSoak.
+var disturbances = []disturbance{
+	{"PrimaryUnheard", beyond, onPrimary(func(s scene) []string {
+		return []string{"to=" + s.node(s.replicas[0]), "to=" + s.node(s.replicas[1])}
+	}), mendAll, changes},
+	{"PrimaryDeaf", beyond, onPrimary(func(s scene) []string {
+		return []string{"from=" + s.node(s.replicas[0]), "from=" + s.node(s.replicas[1])}
+	}), mendAll, changes},
+	{"PrimaryCutFromReplicas", beyond, onPrimary(func(s scene) []string {
+		return append(pod(s.ip(s.replicas[0])), pod(s.ip(s.replicas[1]))...)
+	}), mendAll, changes},
+	{"ReplicaIsolated", beyond, func(ctx context.Context, s scene) error {
+		return injector.Firewall(ctx, s.node(s.replicas[0]), pod(s.ip(s.replicas[0]))...)
+	}, mendAll, stays},
+	{"AgentPortReset", beyond, onPrimary(func(scene) []string {
+		return []string{fmt.Sprintf("reset=%d", naming.AgentPort)}
+	}), mendAll, either},
+	{"DeletedByForceWhileCut", beyond, func(ctx context.Context, s scene) error {
+		if err := injector.Isolate(ctx, s.primary.Node); err != nil {
+			return err
+		}
+		return force(ctx, s.f.namespace, s.primary.Member)
+	}, func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes},
+	{"NodeOff", beyond, func(ctx context.Context, s scene) error { return injector.NodeOff(ctx, s.primary.Node) },
+		func(ctx context.Context, s scene) error { return injector.NodeOn(ctx, s.primary.Node) }, changes},
+	{"NodeIsolated", beyond, func(ctx context.Context, s scene) error { return injector.Isolate(ctx, s.primary.Node) },
+		func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes},
+	{"EngineKilled", time.Second, func(ctx context.Context, s scene) error {
+		return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
+	}, nil, changes},
+	{"ContainerKilled", time.Second, func(ctx context.Context, s scene) error {
+		return injector.KillContainer(ctx, s.f.namespace, s.primary.Member)
+	}, nil, changes},
+	{"EngineHung", beyond, func(ctx context.Context, s scene) error {
+		return injector.HangEngine(ctx, s.f.namespace, s.primary.Member)
+	}, nil, changes},
+	{"AgentHung", 10 * time.Second, func(ctx context.Context, s scene) error {
+		return injector.HangAgent(ctx, s.f.namespace, s.primary.Member)
+	}, func(ctx context.Context, s scene) error {
+		return injector.ResumeAgent(ctx, s.f.namespace, s.primary.Member)
+	}, changes},
+	{"PodDeleted", time.Second, func(ctx context.Context, s scene) error {
+		return faults.DeletePod(ctx, cluster, s.f.namespace, s.primary.Member)
+	}, nil, changes},
+	{"VolumeLost", time.Second, volumeLost, nil, stays},
+	{"APIDown", 30 * time.Second, cutAPI, mendAll, stays},
+	{"APIDownAndPrimaryCrash", 30 * time.Second, func(ctx context.Context, s scene) error {
+		if err := cutAPI(ctx, s); err != nil {
+			return err
+		}
+		return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
+	}, mendAll, changes},
+	{"OperatorKilledInSwitchover", time.Second, killedInSwitchover, nil, either},
+	{"ReplicasThenPrimaryLost", time.Second, func(ctx context.Context, s scene) error {
+		for _, member := range append(s.replicas, s.primary.Member) {
+			if err := injector.KillContainer(ctx, s.f.namespace, member); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil, changes},
+}
+
+func onPrimary(rules func(s scene) []string) func(context.Context, scene) error {
+	return func(ctx context.Context, s scene) error { return injector.Firewall(ctx, s.primary.Node, rules(s)...) }
+}
+
+// pod is everything to and from one address.
+func pod(ip string) []string { return []string{"to=" + ip, "from=" + ip} }
+
+func cutAPI(ctx context.Context, s scene) error {
+	for _, node := range s.nodes() {
+		if err := injector.Firewall(ctx, node, "api"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func mendAll(ctx context.Context, s scene) error {
+	for _, node := range s.nodes() {
+		if err := injector.Firewall(ctx, node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func force(ctx context.Context, namespace, name string) error {
+	obj := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	return cluster.Delete(ctx, obj, client.GracePeriodSeconds(0))
+}
+
+// volumeLost takes a replica's volume away: its pod starts anew on an empty one.
+func volumeLost(ctx context.Context, s scene) error {
+	lost := s.pods[s.replicas[1]]
+	for _, v := range lost.Spec.Volumes {
+		if v.PersistentVolumeClaim == nil {
+			continue
+		}
+		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: lost.Namespace, Name: v.PersistentVolumeClaim.ClaimName}}
+		if err := cluster.Delete(ctx, claim); err != nil {
+			return fmt.Errorf("deleting the claim %s: %w", claim.Name, err)
+		}
+	}
+	return cluster.Delete(ctx, &lost, client.GracePeriodSeconds(1))
+}
+
+// killedInSwitchover asks for a switchover and kills every operator at once.
+func killedInSwitchover(ctx context.Context, s scene) error {
+	host, ok := injector.(faults.Host)
+	if !ok {
+		return fmt.Errorf("killing the operator: %T cannot", injector)
+	}
+	if _, err := s.f.Switchover(ctx, ""); err != nil {
+		return err
+	}
+	pods, err := operator.Pods(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	for i := range pods {
+		container := pods[i].Spec.Containers[0].Name
+		if err := host.Kill(ctx, pods[i].Namespace, pods[i].Name, container, "pid1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/load"
+	"understudy.dev/understudy/test/internal/rounds"
+)
+
+var (
+	soakFor  = flag.Duration("soak", 0, "how long TestSoak draws faults at random; 0: not at all")
+	soakSeed = flag.Uint64("soak-seed", 0, "which faults TestSoak draws; 0: any")
+)
+
+// synchronous is a service in which what WAIT confirmed outlives any one member, with volumes.
+func synchronous(t *testing.T, name string) fixture {
+	t.Helper()
+	needHost(t)
+	namespace := space(t, name)
+	policy := &v1alpha1.FailoverPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
+		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
+	}
+	must(t, cluster.Create(t.Context(), policy))
+	return redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
+		obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
+		obj.Spec.Replication = &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous, Synchronous: &v1alpha1.SynchronousSpec{Quorum: 1}}
+		obj.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("64Mi"), Retention: v1alpha1.DeleteVolumes}
+	}).ready(t)
+}
+
+// TestSynchronous runs the list of faults once, on writes that WAIT confirmed: none of them is lost.
+func TestSynchronous(t *testing.T) {
+	f := synchronous(t, "synchronous")
+	stop := guardRoute(t, f.Service)
+	for _, d := range disturbances {
+		t.Run(d.name, func(t *testing.T) { f.disturb(t, d) })
+	}
+	stop()
+}
+
+// TestSoak draws one or two faults at a time for as long as -soak says (make soak FOR=1h).
+func TestSoak(t *testing.T) {
+	if *soakFor == 0 {
+		t.Skip("make soak FOR=1h runs it")
+	}
+	if *soakSeed == 0 {
+		*soakSeed = rand.Uint64() //nolint:gosec // which faults are drawn is no secret
+	}
+	t.Logf("-soak-seed=%d", *soakSeed)
+	random := rand.New(rand.NewPCG(*soakSeed, 0)) //nolint:gosec // the same seed draws the same faults
+	f := synchronous(t, "soak")
+	stop := guardRoute(t, f.Service)
+	count := 0
+	for end := time.Now().Add(*soakFor); time.Now().Before(end) && !t.Failed(); {
+		drawn := []disturbance{disturbances[random.IntN(len(disturbances))]}
+		if random.IntN(3) == 0 {
+			drawn = append(drawn, disturbances[random.IntN(len(disturbances))])
+		}
+		f.disturb(t, drawn...)
+		count += len(drawn)
+	}
+	stop()
+	t.Logf("%d faults", count)
+}
+
+// disturb makes faults, all at once, under load, undoes them, and reads back what was confirmed.
+func (f fixture) disturb(t *testing.T, all ...disturbance) {
+	t.Helper()
+	must(t, f.WaitHealthy(t.Context(), 5*time.Minute))
+	s := f.scene(t)
+	c, _, err := f.Clients.NotOn(t.Context(), s.primary.Node)
+	must(t, err)
+	defer c.Close()
+	address, err := f.Service.Address(t.Context())
+	must(t, err)
+	password, err := f.Service.Password(t.Context())
+	must(t, err)
+	routes, err := f.Service.WatchRoute(t.Context())
+	must(t, err)
+	defer routes.Stop()
+	name, lasts := "", time.Duration(0)
+	var undo []func()
+	for _, d := range all {
+		name, lasts = strings.TrimPrefix(name+"+"+d.name, "+"), max(lasts, d.lasts)
+		if d.undo != nil {
+			undo = append(undo, cleanup(t, "undoing "+d.name, func(ctx context.Context) error { return d.undo(ctx, s) }))
+		}
+	}
+	result, err := rounds.Measure(t.Context(), c, fmt.Sprintf("sync-%d", time.Now().UnixNano()), rounds.Target{
+		Config: load.Config{Address: address, Password: password, WaitReplicas: 1}, Within: 2 * time.Minute,
+		Inject: func(ctx context.Context) error {
+			for _, d := range all {
+				if err := d.inject(ctx, s); client.IgnoreNotFound(err) != nil && len(all) == 1 {
+					return fmt.Errorf("%s: %w", d.name, err) // of two, one may have taken away what the other needs
+				}
+			}
+			return nil
+		},
+		Over: func(ctx context.Context) error {
+			pause(t, lasts)
+			for _, undo := range undo {
+				undo()
+			}
+			if len(all) == 1 && all[0].change == changes {
+				return f.Service.WaitRouted(ctx, routes, s.primary.Epoch, time.Minute)
+			}
+			return nil
+		},
+	})
+	must(t, err)
+	now, err := f.Service.Primary(t.Context())
+	must(t, err)
+	outage := time.Duration(result.Longest().Microseconds) * time.Microsecond
+	t.Logf("%s: %s in epoch %d → %s in epoch %d, outage %s, %d writes confirmed, %d lost, %d unknown", name, s.primary.Member,
+		s.primary.Epoch, now.Member, now.Epoch, outage.Round(time.Millisecond), result.Acknowledged, result.Verification.Lost, result.Unknown)
+	if result.Verification.Lost > 0 {
+		t.Errorf("%s: %d confirmed writes were lost: %v", name, result.Verification.Lost, result.Verification.LostSequence)
+	}
+	if len(all) == 1 && all[0].change == stays && (now.Epoch != s.primary.Epoch || outage > 2*time.Second) {
+		t.Errorf("%s: the primary was well, but epoch %d became %d and no write was confirmed for %s", name, s.primary.Epoch, now.Epoch, outage)
+	}
+}
+
+// scene looks at the service.
+func (f fixture) scene(t *testing.T) scene {
+	t.Helper()
+	s := scene{f: f, pods: map[string]corev1.Pod{}}
+	var err error
+	s.primary, err = f.Service.Primary(t.Context())
+	must(t, err)
+	pods, err := f.Service.Pods(t.Context())
+	must(t, err)
+	for _, pod := range pods {
+		s.pods[pod.Name] = pod
+		if pod.Name != s.primary.Member {
+			s.replicas = append(s.replicas, pod.Name)
+		}
+	}
+	slices.Sort(s.replicas)
+	return s
+}
