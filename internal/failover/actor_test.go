@@ -42,7 +42,7 @@ func (th *theatre) do(a *actor, action Action) bool {
 		was := a.obs.Engine
 		a.obs.Engine = Engine{State: EngineRunning, Healthy: true, Persistent: was.Persistent}
 		if was.Persistent {
-			a.obs.Engine.Position, a.obs.Engine.Data = was.Position, true
+			a.obs.Engine.Position, a.obs.Engine.DataID, a.obs.Engine.Data = was.Position, was.DataID, true
 		}
 	case Fence:
 		th.fence(a, "")
@@ -72,6 +72,8 @@ func (th *theatre) do(a *actor, action Action) bool {
 		th.askPromises(a)
 	case Grant, Renumber, Renew, WriteTerms:
 		return th.cas(a, action)
+	case Configure:
+		a.obs.Engine.Quorum = action.Quorum
 	case GiveUp:
 		a.obs.GiveUp(th.now, action.Pause)
 	case HandOver:

@@ -176,7 +176,7 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 	if lag, known := o.Lag(); known && lag > 0 {
 		limit = behindWait
 	}
-	if o.syncMissing(a) != "" {
+	if o.syncMissing(a) != "" || o.surpassed(promisedData(a), o.handedOver) != "" {
 		limit = behindWait
 	}
 	if left := limit - since(now, a.Began); left > 0 && o.promiseMissing(a) {
