@@ -13,16 +13,22 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/lease"
+	"understudy.dev/understudy/internal/wire"
 )
 
 // apiTimeout bounds every call to the API server. An answer that was lost is read back, never assumed.
 const apiTimeout = time.Second
+
+// apiSilence is how long bytes sent to the API server may stay unacknowledged. All calls share one connection, and after an
+// interruption TCP would try that one again only after up to half a minute, while a new one works at once.
+const apiSilence = 2 * time.Second
 
 // KubeWatcher is Kube with a watch of the Lease.
 type KubeWatcher interface {
@@ -56,22 +62,23 @@ func NewKube(namespace, leaseName string) (KubeWatcher, error) {
 	}
 	metav1.AddToGroupVersion(scheme, metav1.SchemeGroupVersion)
 	config.UserAgent = "understudy-agent"
+	config.Dial = wire.Dialer(apiSilence).DialContext
 	config.QPS, config.Burst = 50, 100
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.APIPath = "/apis"
 	k := &kube{namespace: namespace, lease: leaseName, codec: runtime.NewParameterCodec(scheme)}
-	for gv, client := range map[*rest.Interface]metav1.GroupVersion{
+	client, err := rest.HTTPClientFor(config) // one connection for both
+	if err != nil {
+		return nil, fmt.Errorf("configuring the API client: %w", err)
+	}
+	for made, gv := range map[*rest.Interface]metav1.GroupVersion{
 		&k.coordination: metav1.GroupVersion(coordinationv1.SchemeGroupVersion), &k.discovery: metav1.GroupVersion(discoveryv1.SchemeGroupVersion),
 	} {
 		c := rest.CopyConfig(config)
-		groupVersion := coordinationv1.SchemeGroupVersion
-		groupVersion.Group, groupVersion.Version = client.Group, client.Version
-		c.GroupVersion = &groupVersion
-		made, err := rest.RESTClientFor(c)
-		if err != nil {
+		c.GroupVersion = &schema.GroupVersion{Group: gv.Group, Version: gv.Version}
+		if *made, err = rest.RESTClientForConfigAndClient(c, client); err != nil {
 			return nil, fmt.Errorf("configuring the API client: %w", err)
 		}
-		*gv = made
 	}
 	return k, nil
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -170,7 +171,19 @@ func (c *Conn) SetUserTimeout(d time.Duration) {
 	if err != nil {
 		return
 	}
+	setUserTimeout(raw, d)
+}
+
+func setUserTimeout(raw syscall.RawConn, d time.Duration) {
 	_ = raw.Control(func(fd uintptr) { // best effort: without it TCP's own limits hold
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	})
+}
+
+// Dialer makes connections that the kernel cuts when sent bytes stay unacknowledged for d, the first ones included.
+func Dialer(d time.Duration) *net.Dialer {
+	return &net.Dialer{Timeout: d, KeepAlive: 30 * time.Second, Control: func(_, _ string, raw syscall.RawConn) error {
+		setUserTimeout(raw, d)
+		return nil
+	}}
 }
