@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 	"time"
@@ -24,7 +25,7 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		a.remember(action)
 	case failover.SendHeartbeats:
 		a.sendHeartbeats(now)
-		return !a.fencing
+		return !a.fencing && a.unclaimed == 0
 	case failover.Open:
 		a.open(action)
 	case failover.Begin:
@@ -94,6 +95,7 @@ func (a *Agent) persist(compute func() *failover.Durable, then func(error)) {
 	})
 	if !ok {
 		a.Log.Info("The promise's disk does not answer; requests that need it are dropped")
+		then(errBusy)
 	}
 }
 
@@ -109,13 +111,16 @@ func (a *Agent) follow(action failover.Action) {
 	}
 	a.doing[failover.Follow] = true
 	var err error
-	a.orders.decide(orderTimeout, func() (work, func()) {
+	ok := a.orders.decide(orderTimeout, func() (work, func()) {
 		if a.obs.Tenure != nil || a.obs.Durable.Promise > action.Epoch {
 			return nil, func() { delete(a.doing, failover.Follow) } // won or promised since
 		}
 		a.endRelay()
 		return func(ctx context.Context) { err = a.Engine.Follow(ctx, action.Address) }, func() { a.onFollowing(action, err) }
 	})
+	if !ok {
+		delete(a.doing, failover.Follow)
+	}
 }
 
 func (a *Agent) onFollowing(action failover.Action, err error) {
@@ -151,7 +156,7 @@ func (a *Agent) detach(drain time.Duration, then func(cut bool)) {
 	}
 	var err error
 	var report engine.Report
-	a.orders.decide(orderTimeout, func() (work, func()) {
+	ok := a.orders.decide(orderTimeout, func() (work, func()) {
 		// This run may have won the epoch since the order was given: then its own engine must not be cut off.
 		if a.obs.Tenure != nil {
 			return nil, func() { then(false) }
@@ -162,6 +167,9 @@ func (a *Agent) detach(drain time.Duration, then func(cut bool)) {
 		at := a.now()
 		return func(ctx context.Context) { report, err = a.Engine.Detach(ctx, drain) }, func() { a.onDetached(at, report, err, then) }
 	})
+	if !ok {
+		then(false)
+	}
 }
 
 // forgetUpstream says that nobody knows what the engine follows: the next heartbeat makes it follow anew.
@@ -187,8 +195,8 @@ func (a *Agent) onDetached(at failover.Instant, report engine.Report, err error,
 
 // sendHeartbeats sends one to every member that we have a connection to, and arms the guard anew.
 func (a *Agent) sendHeartbeats(now failover.Instant) {
-	if a.fencing {
-		return // a primary that is being killed is not heard of any more
+	if a.fencing || a.unclaimed != 0 {
+		return // a primary that is being killed is not heard of any more, one that was renumbered not yet
 	}
 	for _, l := range a.ordered {
 		hb := a.obs.Heartbeat(now, l.Run, a.upstreamAddress())
@@ -220,7 +228,6 @@ func (a *Agent) open(action failover.Action) {
 	}
 	a.doing[failover.Open] = true
 	a.endRelay()
-	a.obs.Tenure.Confirmed = true
 	a.stamp(stepConfirmed)
 	a.arm()
 	quorum := a.quorumInForce()
@@ -229,31 +236,24 @@ func (a *Agent) open(action failover.Action) {
 	var err error
 	var report engine.Report
 	promote := func() {
-		a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, minReplicas) }, func() {
+		ok := a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, minReplicas) }, func() {
 			delete(a.doing, failover.Open)
 			a.obs.Engine.History, a.obs.Engine.HistoryFrom = report.History, report.Offset
 			a.onOpened(action.Epoch, err)
 		})
-	}
-	if !a.Engine.Persistent() {
-		promote()
-		return
-	}
-	// That its data is the epoch's is on disk before anything is written into it: a member that comes back without it
-	// never opened that epoch (rule SyncQuorum).
-	fences := a.fences.Load()
-	record := a.data
-	record.DataEpoch, record.Whole = action.Epoch, true
-	a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
-		switch {
-		case a.fences.Load() != fences || a.obs.Tenure == nil || a.obs.Tenure.Epoch != action.Epoch:
+		if !ok {
 			delete(a.doing, failover.Open)
-		case err != nil:
-			delete(a.doing, failover.Open)
-			a.fence("the epoch of its data could not be made durable: " + err.Error())
-		default:
-			a.data = record
+			a.onOpened(action.Epoch, errBusy)
+		}
+	}
+	a.claimData(action.Epoch, func(err error) {
+		if err == nil {
 			promote()
+			return
+		}
+		delete(a.doing, failover.Open)
+		if !errors.Is(err, errOvertaken) {
+			a.fence("the epoch of its data could not be made durable: " + err.Error())
 		}
 	})
 }

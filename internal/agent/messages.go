@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -35,11 +34,7 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 		a.route(l.Epoch) // its one write takes longer than to confirm and promote; clients arriving first get READONLY
 	}
 	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch && l.Epoch == t.Epoch {
-		a.setDataEpoch(l.Epoch, true) // it renumbered itself, however the answer came
-		// A replica has this epoch's data only from where the primary is now on: what was confirmed before may be on others.
-		a.obs.Engine.HistoryFrom, a.renumberedAt = math.MaxInt64, a.now()
-		a.probe(nil)
-		a.route(l.Epoch)
+		a.onRenumbered(l.Epoch)
 	}
 	if q := a.quorumInForce(); a.obs.Engine.Writable && (l.Terms.MinReplicasToWrite != before.Terms.MinReplicasToWrite || q < a.obs.Engine.Quorum) {
 		a.configure(q)

@@ -10,10 +10,9 @@ type Tenure struct {
 	Epoch   Epoch
 	Learned Instant // when this run learned of the grant
 	Won     *Attempt
-	// Confirmed: a majority acknowledged this epoch (rule OpenOnAcks). Opened: the engine was promoted after that.
-	Confirmed bool
-	Opened    bool
-	OpenedAt  Instant
+	// Opened: the engine was promoted after a majority acknowledged this epoch (rule OpenOnAcks).
+	Opened   bool
+	OpenedAt Instant
 	// Told is the highest promise above Epoch that a member told of.
 	Told Epoch
 	// Durable: this run's own promise of Epoch is on disk, so it may count itself.

@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"understudy.dev/understudy/internal/failover"
+)
+
+var (
+	errOvertaken = errors.New("the epoch changed meanwhile")
+	errBusy      = errors.New("too much waits to be done before it")
+)
+
+// claimData notes on disk that the data is the epoch's own, before anything is written into it or anybody is told: a member that
+// comes back without that note never opened the epoch (rule SyncQuorum).
+func (a *Agent) claimData(epoch failover.Epoch, then func(error)) {
+	if !a.Engine.Persistent() {
+		then(nil)
+		return
+	}
+	fences := a.fences.Load()
+	record := a.data
+	record.DataEpoch, record.Whole = epoch, true
+	var err error
+	ok := a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
+		switch {
+		case a.fences.Load() != fences || a.obs.Tenure == nil || a.obs.Tenure.Epoch != epoch:
+			err = errOvertaken
+		case err == nil:
+			a.data = record
+		}
+		then(err)
+	})
+	if !ok {
+		then(errBusy)
+	}
+}
+
+// onRenumbered goes on serving in a higher epoch, however the answer to its compare-and-swap came. No heartbeat says so before
+// it is on disk: a replica that had the new epoch's data while this member still claimed the old one's would seem to have more.
+func (a *Agent) onRenumbered(epoch failover.Epoch) {
+	e := &a.obs.Engine
+	e.Position.DataEpoch, e.Position.Whole, e.Position.Inexact = epoch, true, false
+	// A replica has this epoch's data only from where the primary is now on: what was confirmed before may be on others.
+	e.HistoryFrom, a.renumberedAt = math.MaxInt64, a.now()
+	a.unclaimed = epoch
+	a.claimData(epoch, func(err error) {
+		if a.unclaimed == epoch {
+			a.unclaimed = 0
+		}
+		if err != nil && !errors.Is(err, errOvertaken) {
+			a.fence("the epoch of its data could not be made durable: " + err.Error())
+		}
+	})
+	a.probe(nil)
+	a.route(epoch)
+}
