@@ -165,6 +165,9 @@ func (a *Agent) Holds() failover.Epoch {
 // Register is the Lease as this member read it last.
 func (a *Agent) Register() failover.Lease { return a.obs.Lease }
 
+// Has is what its engine has, and the identity of that data.
+func (a *Agent) Has() (failover.Position, string) { return a.obs.Engine.Position, a.obs.Engine.DataID }
+
 // Dump is all it knows, for a test that failed.
 func (a *Agent) Dump() string {
 	return fmt.Sprintf("engine %+v heard %+v durable %+v doing %v fencing %t orders busy %t queued %d links %d proc %+v", a.obs.Engine, a.obs.Heard, a.obs.Durable,

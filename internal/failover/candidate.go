@@ -142,8 +142,12 @@ const notSynchronised = "NotSynchronised"
 // keep none over a restart: that data is gone whoever takes over, so the member that has most of what is left may, even if
 // that is nothing (rule Bootstrap, last sentence).
 func (o *Observation) lastResort(a *Attempt) bool {
-	if o.Engine.Persistent || a == nil || o.Lease.Terms.Set() != nil {
+	if o.Engine.Persistent || a == nil {
 		return false
+	}
+	if sets := o.countedSets(); len(sets) > 0 {
+		have := promisedData(a)
+		return !slices.ContainsFunc(sets, func(s SyncSet) bool { return !o.vanished(s, have) })
 	}
 	for _, m := range o.Lease.Terms.Names() {
 		if p, ok := a.Promises[m]; !ok || !p.Given || p.Position.DataEpoch >= o.Lease.Terms.Opened {
@@ -160,7 +164,7 @@ func (o *Observation) mayTry(now Instant, v MemberVerdict, detected Instant) boo
 	if len(o.Lease.Terms.Names()) == 1 {
 		wait = 0
 	}
-	return v.Guard == notSynchronised && !o.Engine.Persistent && o.Lease.Terms.Set() == nil && since(now, detected) >= wait
+	return v.Guard == notSynchronised && !o.Engine.Persistent && since(now, detected) >= wait
 }
 
 // bestOf reports whether this member is the best of those that promised, and that enough promised for it to know.

@@ -35,6 +35,9 @@ func (o *Observation) reaches(s SyncSet, have map[string]answered) string {
 	if p, ok := have[s.Primary]; ok && o.keeps(StandsForAll) && o.identified(s.PrimaryData, p.identity) {
 		return ""
 	}
+	if o.vanished(s, have) {
+		return ""
+	}
 	n, r := len(s.Replicas), 0
 	var missing []string
 	for _, m := range slices.Sorted(maps.Keys(s.Replicas)) {
@@ -55,6 +58,24 @@ func (o *Observation) reaches(s SyncSet, have map[string]answered) string {
 	}
 	return fmt.Sprintf("%d of the %d replicas of epoch %d are needed with their data, or %s with its own, and %d answered: %s",
 		max(n-s.Quorum+1, 0), n, s.Epoch, s.Primary, r, strings.Join(missing, ", "))
+}
+
+// vanished reports that engines keep nothing over a restart, that everybody of a set answered, and that nobody has the data it
+// names any more: what was acknowledged under it is lost whoever takes over (rule Bootstrap, last sentence).
+func (o *Observation) vanished(s SyncSet, have map[string]answered) bool {
+	if o.Engine.Persistent {
+		return false
+	}
+	gone := func(member, named string) bool {
+		a, ok := have[member]
+		return ok && (named == "" || a.identity != named)
+	}
+	for m, named := range s.Replicas {
+		if !gone(m, named) {
+			return false
+		}
+	}
+	return gone(s.Primary, s.PrimaryData)
 }
 
 // syncMissing says what keeps a synchronous candidate from knowing that it has all that was acknowledged, or nothing.

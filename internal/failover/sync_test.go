@@ -32,3 +32,30 @@ func TestOldPrimaryAnswersFirst(t *testing.T) {
 		t.Errorf("it took epoch %d until one opened, want 2", th.lease.Epoch)
 	}
 }
+
+// Without volumes, when every member of the set lost its data, waiting brings nothing back: once all have answered, one of them
+// takes over with what there is. As long as one does not answer, it may still have the data.
+func TestSynchronousTotalLoss(t *testing.T) {
+	th := curtain(t, 3)
+	replicas := map[string]string{"m-1": "d1", "m-2": "d2"}
+	th.swap(func(l *Lease) {
+		l.Terms.Quorum, l.Terms.Opened, l.Terms.Sets = 1, 1, []SyncSet{{Epoch: 1, Primary: "m-0", PrimaryData: "d0", Replicas: replicas, Quorum: 1}}
+	})
+	th.run(100 * time.Millisecond)
+	for name := range th.members {
+		th.crash(name)
+	}
+	back := func(name string) {
+		th.boot(name)
+		th.run(50 * time.Millisecond)
+		th.members[name].obs.Engine.DataID = "new-" + name
+	}
+	back("m-1")
+	back("m-2")
+	th.run(20 * time.Second)
+	if th.lease.Epoch != 1 {
+		t.Fatalf("epoch %d while m-0, which may have the data, has not answered", th.lease.Epoch)
+	}
+	back("m-0")
+	th.until("somebody serves", 10*time.Second, func() bool { return th.lease.Epoch > 1 && th.serving(th.lease.Holder.Member, th.lease.Epoch) })
+}

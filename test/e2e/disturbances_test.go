@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	naming "understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/operator"
@@ -74,7 +73,7 @@ var disturbances = []disturbance{
 		return injector.Firewall(ctx, s.node(s.replicas[0]), pod(s.ip(s.replicas[0]))...)
 	}, mendAll, stays},
 	{"AgentPortReset", beyond, onPrimary(func(scene) []string {
-		return []string{fmt.Sprintf("reset=%d", naming.AgentPort)}
+		return []string{fmt.Sprintf("reset=%d", agentPort)}
 	}), mendAll, either},
 	{"DeletedByForceWhileCut", beyond, func(ctx context.Context, s scene) error {
 		if err := injector.Isolate(ctx, s.primary.Node); err != nil {
@@ -181,6 +180,9 @@ func killedInSwitchover(ctx context.Context, s scene) error {
 		return err
 	}
 	for i := range pods {
+		if !kube.PodReady(&pods[i]) {
+			continue // it was killed before and waits to be started again
+		}
 		container := pods[i].Spec.Containers[0].Name
 		if err := host.Kill(ctx, pods[i].Namespace, pods[i].Name, container, "pid1"); err != nil {
 			return err

@@ -4,7 +4,15 @@ package e2e
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"math/big"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +63,7 @@ func testBadInput(t *testing.T) {
 			t.Errorf("hostNetwork was not refused by name: %v\n%s", err, out)
 		}
 	})
+	t.Run("GarbageOnTheAgentsPort", func(t *testing.T) { f.garbage(t, pods) })
 	t.Run("ImageThatDoesNotExist", func(t *testing.T) { f.missingImage(t, pods, primary) })
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
 	f.marked(t)
@@ -62,6 +71,48 @@ func testBadInput(t *testing.T) {
 		t.Errorf("the primary changed from %s in epoch %d to %s in epoch %d: %v", primary.Member, primary.Epoch, now.Member, now.Epoch, err)
 	}
 }
+
+// garbage: who cannot prove to belong to the service is cut off, however it begins, and takes nobody's place.
+func (f fixture) garbage(t *testing.T, pods []corev1.Pod) {
+	needHost(t)
+	stranger := strangersCertificate(t)
+	for _, pod := range pods {
+		address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(agentPort))
+		dialer := net.Dialer{Timeout: 2 * time.Second}
+		for range 50 {
+			plain, err := dialer.DialContext(t.Context(), "tcp", address)
+			must(t, err)
+			_, _ = plain.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+			defer plain.Close()
+		}
+		config := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{stranger}} //nolint:gosec // it is the stranger who does not check
+		encrypted, err := tls.DialWithDialer(&dialer, "tcp", address, config)
+		if err != nil {
+			continue // refused in the handshake
+		}
+		defer encrypted.Close()
+		_ = encrypted.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = encrypted.Write(make([]byte, 1<<20))
+		if n, err := encrypted.Read(make([]byte, 1)); err == nil {
+			t.Errorf("the agent of %s answered a certificate of nobody with %d bytes", pod.Name, n)
+		}
+	}
+	f.podsUnchanged(t, pods)
+}
+
+// strangersCertificate is one that no authority of ours signed.
+func strangersCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"cache-0"}}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
+}
+
+// agentPort is the one that docs and NetworkPolicies name.
+const agentPort = 7946
 
 const hostNetwork = `
 apiVersion: ha.understudy.dev/v1alpha1

@@ -100,13 +100,21 @@ func (s *sim) opened(p *process) {
 			continue
 		}
 		lost++
-		if s.cfg.Quorum > 0 {
+		if s.cfg.Quorum > 0 && (s.cfg.Persistent || s.someoneHas(a.id)) {
 			s.broke("I3", "%s opened epoch %d without write %d, which %s had acknowledged in epoch %d", p, p.epoch, a.id, a.by, a.by.epoch)
 			return
 		}
 	}
 	s.writes.all = kept // what was lost once is not counted again
 	s.res.Lost += lost
+}
+
+// someoneHas reports whether the engine of a member has a write: without volumes what none has is gone. That of a pod that was
+// deleted by force is no member's any more.
+func (s *sim) someoneHas(id int32) bool {
+	return slices.ContainsFunc(s.members, func(m *member) bool {
+		return m.pod != nil && m.pod.life != nil && m.pod.life.proc != nil && m.pod.life.proc.alive && slices.Contains(m.pod.life.proc.log, id)
+	})
 }
 
 // check looks at what must hold at every instant.
@@ -164,6 +172,10 @@ func (s *sim) checkEnd() {
 			s.res.Stalled = true // nobody has the data of the last epoch for certain, and engines keep theirs: a person decides
 			return
 		}
+		if !s.cfg.Persistent && s.tooFewCopies() && len(serving) == 0 {
+			s.res.Stalled = true // one copy is left, which may lack what another had that is gone: a person decides
+			return
+		}
 		s.broke("I7", "%d serve long after the last fault: %v", len(serving), serving)
 		return
 	}
@@ -185,6 +197,35 @@ func (s *sim) checkEnd() {
 	if want := primary.pod.ip; s.api.route != s.api.lease.Epoch || !slices.Equal(s.api.endpoints, []string{want}) {
 		s.broke("I5", "the route of epoch %d leads to %v, and %s (%s) serves epoch %d", s.api.route, s.api.endpoints, primary.name, want, s.api.lease.Epoch)
 	}
+}
+
+// tooFewCopies reports that some of the data that a synchronous set names is there, and not enough of it to take over.
+func (s *sim) tooFewCopies() bool {
+	has := func(name, named string) (there, counts bool) {
+		l := s.lifeOf(name)
+		if l == nil || named == "" {
+			return false, false
+		}
+		position, identity := l.agent.Has()
+		return identity == named, identity == named && !position.Inexact
+	}
+	terms := s.api.lease.Terms
+	for _, set := range terms.Sets {
+		if primary, _ := has(set.Primary, set.PrimaryData); set.Epoch < terms.Opened || primary {
+			continue
+		}
+		n, left := 0, false
+		for name, named := range set.Replicas {
+			there, counts := has(name, named)
+			if left = left || there; counts {
+				n++
+			}
+		}
+		if left && n+set.Quorum <= len(set.Replicas) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *sim) volumesLost() bool {
