@@ -71,11 +71,11 @@ func (o *Observation) vanished(s SyncSet, have map[string]answered) bool {
 		return ok && (named == "" || a.identity != named)
 	}
 	for m, named := range s.Replicas {
-		if !gone(m, named) {
+		if !gone(m, named) && o.Lease.Terms.HasMember(m) { // one that was removed went with its data
 			return false
 		}
 	}
-	return gone(s.Primary, s.PrimaryData)
+	return gone(s.Primary, s.PrimaryData) || !o.Lease.Terms.HasMember(s.Primary)
 }
 
 // syncMissing says what keeps a synchronous candidate from knowing that it has all that was acknowledged, or nothing.

@@ -342,7 +342,7 @@ func (s *sim) scale() {
 	if (s.chance(0.5) && n < len(s.members)) || n == 1 {
 		m := s.members[n]
 		m.wanted = true
-		if m.pod == nil {
+		if m.pod == nil || (m.pod.gone && m.running() == nil) { // what ended while it was not wanted has no successor yet
 			m.makePod()
 		}
 		return
