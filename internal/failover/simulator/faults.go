@@ -202,10 +202,11 @@ func (m *member) breakConnections(eof bool) {
 }
 
 // lieTo is a device in front of one member that ends another's connections and refuses new ones though all is well: to that
-// one the process looks gone, to everybody else it does not.
+// one the process looks gone, to everybody else it does not. Who is connected to nobody else cannot be told from a dead one:
+// that is not promised.
 func (m *member) lieTo(other *member) func() {
 	l, seen := m.running(), other.running()
-	if l == nil || seen == nil {
+	if l == nil || seen == nil || !slices.ContainsFunc(l.conns, func(c *conn) bool { return c.ends[0] != seen && c.ends[1] != seen }) {
 		return nil
 	}
 	m.s.lies[[2]int{other.node.place, m.node.place}]++
