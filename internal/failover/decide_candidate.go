@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -120,7 +121,7 @@ func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
 	left := preVoteTimeout - since(now, a.Began)
 	if in := o.apiAgreesIn(now); o.Lease.Terms.APIVotes() && in > 0 {
 		left = max(left, in+time.Millisecond) // that voter agrees by time alone
-	} else if refusedByAll(o, a) {
+	} else if !o.awaits(func(m string) bool { _, ok := a.PreVotes[m]; return ok }) {
 		left = 0
 	}
 	if left <= 0 {
@@ -131,14 +132,11 @@ func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
 	d.lookAgainIn(left)
 }
 
-// refusedByAll reports that every member answered, so that waiting longer changes nothing.
-func refusedByAll(o *Observation, a *Attempt) bool {
-	for _, m := range o.Lease.Terms.Names() {
-		if _, ok := a.PreVotes[m]; !ok && m != o.Self.Member && o.Links[m].Open > 0 {
-			return false
-		}
-	}
-	return true
+// awaits reports that a member we are connected to has not answered yet; if none is left, waiting longer changes nothing.
+func (o *Observation) awaits(answered func(member string) bool) bool {
+	return slices.ContainsFunc(o.Lease.Terms.Names(), func(m string) bool {
+		return m != o.Self.Member && o.Links[m].Open > 0 && !answered(m)
+	})
 }
 
 func refusals(o *Observation, a *Attempt) string {
@@ -179,7 +177,7 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 	if o.syncMissing(a) != "" || o.surpassed(promisedData(a), o.handedOver) != "" {
 		limit = behindWait
 	}
-	if left := limit - since(now, a.Began); left > 0 && o.promiseMissing(a) {
+	if left := limit - since(now, a.Began); left > 0 && o.awaits(func(m string) bool { _, ok := a.Promises[m]; return ok }) {
 		d.lookAgainIn(left)
 		return
 	}
@@ -201,14 +199,4 @@ func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 	}
 	terms := o.GrantTerms(now, a)
 	d.do(Action{Kind: Grant, Epoch: a.Epoch, Note: string(kind), Terms: &terms})
-}
-
-// promiseMissing reports that a member we are connected to has not answered yet.
-func (o *Observation) promiseMissing(a *Attempt) bool {
-	for _, m := range o.Lease.Terms.Names() {
-		if _, answered := a.Promises[m]; !answered && m != o.Self.Member && o.Links[m].Open > 0 {
-			return true
-		}
-	}
-	return false
 }

@@ -135,7 +135,7 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 		return
 	}
 	missing, surpassed := o.syncConfirmed(o.Tenure)
-	if left := behindWait - since(now, o.Tenure.Learned); surpassed != "" && left > 0 && o.unacknowledged() {
+	if left := behindWait - since(now, o.Tenure.Learned); surpassed != "" && left > 0 && o.awaits(o.Tenure.acknowledged) {
 		d.lookAgainIn(left) // the old primary, which has most, may be the first to answer
 		return
 	}
@@ -157,16 +157,6 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 	if ok && o.Engine.State == EngineRunning && o.Engine.Healthy && o.mayServe(now) {
 		d.do(Action{Kind: Open, Epoch: o.Tenure.Epoch})
 	}
-}
-
-// unacknowledged reports that a member we are connected to has not acknowledged this epoch yet.
-func (o *Observation) unacknowledged() bool {
-	for _, m := range o.Lease.Terms.Names() {
-		if c, ok := o.Tenure.Acks[m]; m != o.Self.Member && o.Links[m].Open > 0 && (!ok || c.Sent < o.Tenure.Learned) {
-			return true
-		}
-	}
-	return false
 }
 
 // lostSinceChosen reports that a new holder has less than it had when it was chosen, or, if it was not chosen for what it

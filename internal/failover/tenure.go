@@ -175,6 +175,12 @@ func (t *Tenure) ConfirmedAt(now Instant, terms Terms) (bool, Instant) {
 	return false, next
 }
 
+// acknowledged reports whether a member acknowledged something sent since the grant was learned of.
+func (t *Tenure) acknowledged(member string) bool {
+	c, ok := t.Acks[member]
+	return ok && c.Sent >= t.Learned
+}
+
 // sentBy reports whether a majority acknowledged something sent at an instant or later.
 func (t *Tenure) sentBy(at Instant, terms Terms) bool {
 	return terms.Majority(func(m string) bool { c, ok := t.Acks[m]; return ok && c.Sent >= at })

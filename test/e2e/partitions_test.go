@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"understudy.dev/understudy/test/internal/faults"
-	"understudy.dev/understudy/test/internal/load"
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
@@ -64,14 +63,12 @@ func cutFromAPI(t *testing.T, f fixture) {
 	c, _, err := f.Clients.NotOn(t.Context(), old.Node)
 	must(t, err)
 	defer c.Close()
-	address, err := f.Service.Address(t.Context())
-	must(t, err)
-	password, err := f.Service.Password(t.Context())
+	config, err := f.LoadConfig(t.Context())
 	must(t, err)
 	mend := cleanup(t, "mending the way of "+old.Node+" to the API server", func(ctx context.Context) error { return injector.Firewall(ctx, old.Node) })
 	const cut = 8 * time.Second // five leases
 	result, err := rounds.Measure(t.Context(), c, fmt.Sprintf("e2e-cut-api-%d", time.Now().UnixNano()), rounds.Target{
-		Config: load.Config{Address: address, Password: password}, Within: time.Minute,
+		Config: config, Within: time.Minute,
 		Inject: func(ctx context.Context) error { return injector.Firewall(ctx, old.Node, "api") },
 		Over: func(ctx context.Context) error {
 			pause(t, cut)

@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
-	"understudy.dev/understudy/test/internal/load"
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
@@ -87,10 +86,9 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	c, _, err := f.Clients.NotOn(t.Context(), s.primary.Node)
 	must(t, err)
 	defer c.Close()
-	address, err := f.Service.Address(t.Context())
+	config, err := f.LoadConfig(t.Context())
 	must(t, err)
-	password, err := f.Service.Password(t.Context())
-	must(t, err)
+	config.WaitReplicas = 1
 	routes, err := f.Service.WatchRoute(t.Context())
 	must(t, err)
 	defer routes.Stop()
@@ -103,7 +101,7 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 		}
 	}
 	result, err := rounds.Measure(t.Context(), c, fmt.Sprintf("sync-%d", time.Now().UnixNano()), rounds.Target{
-		Config: load.Config{Address: address, Password: password, WaitReplicas: 1}, Within: 2 * time.Minute,
+		Config: config, Within: 2 * time.Minute,
 		Inject: func(ctx context.Context) error {
 			for _, d := range all {
 				if err := d.inject(ctx, s); client.IgnoreNotFound(err) != nil && len(all) == 1 {

@@ -83,7 +83,7 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 	defer c.Close()
 	record.From, record.FromNode = old.Member, old.Node
 	record.ClientNode, record.ClientApart = c.Node, apart
-	config, err := r.loadConfig(ctx)
+	config, err := r.LoadConfig(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,8 @@ func (r Runner) waitSpacing(ctx context.Context) error {
 	})
 }
 
-func (r Runner) loadConfig(ctx context.Context) (load.Config, error) {
+// LoadConfig is what a round writes to: the service by its address, with its password.
+func (r Runner) LoadConfig(ctx context.Context) (load.Config, error) {
 	address, err := r.Service.Address(ctx)
 	if err != nil {
 		return load.Config{}, err
