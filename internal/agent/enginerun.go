@@ -277,13 +277,17 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 		a.judgeEngine(now)
 		return
 	}
-	a.proc.answered, a.proc.probedAt = now, at
-	e.Message = ""
+	a.proc.probedAt = at
+	e.Message = r.Failing
+	if r.Failing == "" {
+		a.proc.answered, e.Healthy = now, true
+	}
+	a.judgeEngine(now)
 	if r.Loading {
-		e.State, e.Healthy = failover.EngineStarting, true
+		e.State = failover.EngineStarting
 		return
 	}
-	e.State, e.Healthy, e.Data = failover.EngineRunning, true, r.HasData
+	e.State, e.Data = failover.EngineRunning, r.HasData
 	if at < a.proc.toldAt {
 		return // it may speak of what was before the last order
 	}

@@ -26,6 +26,8 @@ type Report struct {
 	Upstream string
 	LinkUp   bool
 	HasData  bool
+	// Failing says why it refuses writes, or would, though it answers. Such an engine is not healthy.
+	Failing string
 	// History names the history that Offset counts in: every primary begins one of its own, and a replica has that of the
 	// primary with which it finished synchronising last. Empty: the engine has no such name.
 	History string

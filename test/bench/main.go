@@ -4,6 +4,7 @@
 //	go run ./test/bench --rounds 50 --sentinel --json bench.json
 //	go run ./test/bench --operator-off --faults engine-kill,container-kill
 //	go run ./test/bench --rest
+//	go run ./test/bench --strain 1h
 package main
 
 import (
@@ -34,6 +35,7 @@ type options struct {
 	operatorOff, sentinel, rest        bool
 	restSeconds                        int
 	spacing                            time.Duration
+	strain, strainDelay                time.Duration
 }
 
 func main() {
@@ -67,6 +69,8 @@ func parse() (options, error) {
 	flag.StringVar(&o.sentinelImage, "sentinel-image", "docker.io/library/redis:7.0", "image with redis-server and redis-sentinel")
 	flag.BoolVar(&o.rest, "rest", false, "measure a service at rest instead: requests to the API server, memory, image layers")
 	flag.IntVar(&o.restSeconds, "rest-seconds", 60, "how long to watch a service at rest")
+	flag.DurationVar(&o.strain, "strain", 0, "instead of faults, keep every core busy and the nodes far apart for so long, and count the failovers that nothing but that caused")
+	flag.DurationVar(&o.strainDelay, "strain-delay", 50*time.Millisecond, "added to what one node sends another, each way")
 	flag.DurationVar(&o.spacing, "spacing", 4*time.Second, "how long a primary must have held its epoch before the next fault; longer than a lease, or faults pile up")
 	flag.Parse()
 	for kind := range strings.SplitSeq(list, ",") {
@@ -104,6 +108,16 @@ func (o options) run(ctx context.Context) error {
 	set := clients.Set{Cluster: c, Namespace: o.namespace, Image: o.image}
 	if err := set.Ensure(ctx); err != nil {
 		return err
+	}
+	if o.strain > 0 {
+		report.Strain, err = o.underStrain(ctx, c, set, injector)
+		if report.Strain == nil {
+			return err
+		}
+		if err == nil && len(report.Strain.Changes) > 0 {
+			err = fmt.Errorf("%d failovers without a fault: see kubectl get fo", len(report.Strain.Changes))
+		}
+		return errors.Join(o.finish(report), err)
 	}
 	// What was measured is printed even when something stops the rest.
 	problem := o.measure(ctx, c, set, injector, &report)

@@ -18,6 +18,7 @@ type Report struct {
 	Environment Environment `json:"environment"`
 	Results     []*Result   `json:"results,omitempty"`
 	Rest        *Rest       `json:"rest,omitempty"`
+	Strain      *Strain     `json:"strain,omitempty"`
 }
 
 // Result is one fault against one subject.
@@ -103,6 +104,9 @@ func (r *Report) print(w io.Writer) {
 	r.Environment.print(w)
 	if r.Rest != nil {
 		r.Rest.print(w)
+	}
+	if r.Strain != nil {
+		r.Strain.print(w)
 	}
 	if len(r.Results) == 0 {
 		return

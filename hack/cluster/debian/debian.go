@@ -56,6 +56,20 @@ func Ensure(progress io.Writer) (Programs, error) {
 	return Programs{Runc: find("runc"), Plugins: filepath.Dir(find("ptp"))}, nil
 }
 
+// Program finds one program that only some need, and installs the package that brings it when it is missing.
+func Program(progress io.Writer, name, program string) (string, error) {
+	if find(program) == "" {
+		if err := install(progress, []string{name}); err != nil {
+			return "", err
+		}
+	}
+	path := find(program)
+	if path == "" {
+		return "", fmt.Errorf("package %s is installed but %s is not found: look with `dpkg -L %s`", name, program, name)
+	}
+	return path, nil
+}
+
 func missing() []string {
 	var names []string
 	for _, wanted := range packages {

@@ -211,6 +211,11 @@ func parse(raw string) engine.Report {
 		}
 	}
 	rep := engine.Report{Loading: f["loading"] == "1", Primary: f["role"] == "master", History: f["master_replid"]}
+	// Redis has no write of its own that could be tried without changing users' data or waiting behind a pause; but it tells how
+	// its newest real one went.
+	if f["aof_last_write_status"] == "err" {
+		rep.Failing = "the engine cannot write its log, so it refuses writes: look for space and errors on the volume"
+	}
 	for k := range f {
 		if len(k) > 2 && strings.HasPrefix(k, "db") && strings.Contains(f[k], "keys=") {
 			rep.HasData = true

@@ -55,3 +55,12 @@ func TestParsePrimary(t *testing.T) {
 		t.Errorf("parse = %+v", got)
 	}
 }
+
+func TestParseFailingLog(t *testing.T) {
+	for status, failing := range map[string]bool{"err": true, "ok": false} {
+		got := parse("role:master\r\nmaster_repl_offset:42\r\nloading:0\r\naof_last_write_status:" + status + "\r\n")
+		if (got.Failing != "") != failing || got.Offset != 42 {
+			t.Errorf("after a log write that ended with %q: parse = %+v", status, got)
+		}
+	}
+}
