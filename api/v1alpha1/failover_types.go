@@ -102,9 +102,10 @@ type TimelineEntry struct {
 type LossPrecision string
 
 const (
-	// LossExact: the old primary is back or handed over, and the number is what it had more.
+	// LossExact: the old primary handed over, and the number is what it had more.
 	LossExact LossPrecision = "Exact"
-	// LossAtLeast: the old primary was not seen again; it may have had more.
+	// LossAtLeast: the old primary may have had more: what it wrote after it was heard last or, once it is back, after it had
+	// looked at its engine last, one heartbeat interval before the engine's end at most.
 	LossAtLeast LossPrecision = "AtLeast"
 )
 
@@ -136,7 +137,8 @@ type FailoverStatus struct {
 	// evidence that allowed it.
 	// +optional
 	Evidence EvidenceType `json:"evidence,omitempty"`
-	// bytesLost is how much the old primary had that the new one does not.
+	// bytesLost is how much the old primary had that the new one does not, in bytes of the replication stream. It may grow when
+	// the old primary is back.
 	// +optional
 	BytesLost *int64 `json:"bytesLost,omitempty"`
 	// bytesLostPrecision says how sure that is.

@@ -32,6 +32,35 @@ func TestOldTakeoversAreNotRecordedAgain(t *testing.T) {
 	}
 }
 
+// What was lost is known better when the old primary is back, and never less well than before.
+func TestLossGrowsWhenTheOldPrimaryIsBack(t *testing.T) {
+	base := pure.Position{DataEpoch: 4, Offset: 1000}
+	for _, c := range []struct {
+		name string
+		told wire.Takeover
+		old  wire.Served
+		want int64
+	}{
+		{"it is not back", wire.Takeover{Base: base, BytesLost: 7}, wire.Served{}, 7},
+		{"it had more", wire.Takeover{Base: base, BytesLost: 7}, wire.Served{Epoch: 4, Offset: 1900}, 900},
+		{"it was looked at before it was heard last", wire.Takeover{Base: base, BytesLost: 7}, wire.Served{Epoch: 4, Offset: 1003}, 7},
+		{"it served another epoch since", wire.Takeover{Base: base, BytesLost: 7}, wire.Served{Epoch: 9, Offset: 5000}, 7},
+		{"it handed over", wire.Takeover{Base: base, LossExact: true}, wire.Served{Epoch: 4, Offset: 1900}, 0},
+		{"the new one's offset is a guess", wire.Takeover{Base: pure.Position{DataEpoch: 4, Offset: 1, Inexact: true}}, wire.Served{Epoch: 4, Offset: 1900}, 0},
+	} {
+		if got := lossOf(c.told, c.old); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
+		}
+	}
+	var status v1alpha1.FailoverStatus
+	for _, told := range []int64{900, 7} {
+		fill(&status, wire.Takeover{Epoch: 5, BytesLost: told})
+	}
+	if *status.BytesLost != 900 {
+		t.Errorf("%d bytes after 900 were told once", *status.BytesLost)
+	}
+}
+
 // A service that was deleted and made anew starts at epoch 1 again; what people asked of its predecessor stays and must not
 // make its own records look old.
 func TestPredecessorsRecordsDoNotCount(t *testing.T) {

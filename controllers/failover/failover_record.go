@@ -89,14 +89,32 @@ func oldestKept(have []v1alpha1.Failover, takeovers []wire.Takeover) int64 {
 // takeovers that members report, the oldest first.
 func (r *recorder) takeovers(req ctrl.Request) []wire.Takeover {
 	var out []wire.Takeover
+	served := map[string]wire.Served{}
 	for _, report := range r.Members.Snapshot(req.NamespacedName) {
-		if status := report.Live(); status != nil {
-			out = append(out, status.Takeovers...)
+		status := report.Live()
+		if status == nil {
+			continue
 		}
+		out = append(out, status.Takeovers...)
+		if status.Served != nil {
+			served[status.Run.Member] = *status.Served
+		}
+	}
+	for i := range out {
+		out[i].BytesLost = lossOf(out[i], served[out[i].From.Member])
 	}
 	out = slices.DeleteFunc(out, func(t wire.Takeover) bool { return t.Epoch < 2 || !routedAfter(&t) })
 	slices.SortFunc(out, func(a, b wire.Takeover) int { return int(a.Epoch - b.Epoch) })
 	return out
+}
+
+// lossOf is how much the old primary had that the new one lacks, as far as is known: the new one tells what it last heard,
+// the old one, once it is back, how far it had come when it looked last.
+func lossOf(t wire.Takeover, old wire.Served) int64 {
+	if t.LossExact || t.Base.Inexact || old.Epoch == 0 || old.Epoch != t.Base.DataEpoch {
+		return t.BytesLost
+	}
+	return max(t.BytesLost, old.Offset-t.Base.Offset)
 }
 
 // record makes the Failover of a takeover, or brings the one that tells of it up to date: what was lost is often known

@@ -70,13 +70,17 @@ func conclude(fo *v1alpha1.Failover, next step, now time.Time) {
 
 // fill copies the new primary's record into a status; it is pure.
 func fill(status *v1alpha1.FailoverStatus, t wire.Takeover) {
+	if status.Epoch != int64(t.Epoch) {
+		status.BytesLost = nil // of an epoch that never came
+	}
 	status.From, status.To, status.Epoch = t.From.Member, t.To.Member, int64(t.Epoch)
 	status.Evidence = v1alpha1.EvidenceType(t.Evidence)
 	if t.WallNanos > 0 {
 		start := metav1.NewMicroTime(time.Unix(0, t.WallNanos).Truncate(time.Microsecond))
 		status.StartTime = &start
 	}
-	status.BytesLost = ptr.To(max(t.BytesLost, 0))
+	// What the old primary told once stays, also when it is gone again.
+	status.BytesLost = ptr.To(max(t.BytesLost, ptr.Deref(status.BytesLost, 0), 0))
 	status.BytesLostPrecision = v1alpha1.LossAtLeast
 	if t.LossExact {
 		status.BytesLostPrecision = v1alpha1.LossExact

@@ -61,6 +61,7 @@ type Agent struct {
 	pushed       wire.Status
 	record       *wire.Takeover // the change of primary under way
 	history      []wire.Takeover
+	served       wire.Served // the last epoch this member served
 	handover     *handover
 	fencing      bool
 	release      failover.Release // what to add to the next Released

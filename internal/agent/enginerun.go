@@ -9,6 +9,7 @@ import (
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/supervisor"
+	"understudy.dev/understudy/internal/wire"
 )
 
 const (
@@ -57,6 +58,9 @@ func (a *Agent) recallData() error {
 	}
 	var err error
 	if a.data, err = a.Store.LoadData(); err != nil || a.data.DataID != "" {
+		if a.data.Whole { // an earlier run was the primary of that epoch
+			a.served = wire.Served{Epoch: a.data.DataEpoch, Offset: a.data.Offset}
+		}
 		return err
 	}
 	a.data.DataID = a.NewID() // an identity is durable before anybody hears of it
@@ -314,6 +318,9 @@ func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 	// The history of a persistent engine goes on at an offset that its files do not tell; what was noted is a lower bound.
 	e.Position.Inexact = e.Position.DataEpoch > 0 && ((e.Persistent && !a.proc.synced) || a.proc.strayed)
 	e.Position.Offset, e.At = r.Offset, at
+	if e.Writable && a.obs.Tenure != nil {
+		a.served = wire.Served{Epoch: a.obs.Tenure.Epoch, Offset: r.Offset}
+	}
 	if e.Writable && e.HistoryFrom == math.MaxInt64 && at > a.renumberedAt {
 		e.HistoryFrom = r.Offset
 	}

@@ -68,6 +68,7 @@ func (a *Agent) closeRecord() {
 	epoch := t.Epoch
 	a.record = nil
 	r.Evidence, r.Handover = t.Won.Evidence, t.Won.Asked
+	r.Base = t.Won.Promises[a.Self.Member].Position
 	r.BytesLost, r.LossExact = a.lossAt(t.Won)
 	a.history = append(a.history, *r)
 	if len(a.history) > keepTakeovers {

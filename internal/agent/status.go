@@ -99,6 +99,10 @@ func (a *Agent) Status() wire.Status {
 		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
 		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history}
+	if a.served.Epoch > 0 && !s.Serving {
+		served := a.served
+		s.Served = &served
+	}
 	if o.LeaseRead != 0 {
 		lease := o.Lease
 		s.Lease = &lease

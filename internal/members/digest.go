@@ -16,6 +16,9 @@ func Digest(s *wire.Status) string {
 	if !s.Eligible {
 		b.WriteString("|" + s.Reason)
 	}
+	if s.Served != nil && !s.Serving {
+		fmt.Fprintf(&b, "|%d,%d", s.Served.Epoch, s.Served.Offset)
+	}
 	for _, t := range s.Takeovers {
 		fmt.Fprintf(&b, "|%d,%d,%d,%t", t.Epoch, len(t.Steps), t.BytesLost, t.LossExact)
 	}

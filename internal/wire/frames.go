@@ -108,8 +108,16 @@ type Status struct {
 	Lease *failover.Lease `json:"lease,omitempty"`
 	// GuardLatenessMicros is the largest delay the guard saw between its instant and its own wake-up.
 	GuardLatenessMicros int64 `json:"guardLatenessMicros"`
+	// Served is what the member knows of the last epoch it served and serves no more; nil: it served none.
+	Served *Served `json:"served,omitempty"`
 	// Takeovers are the changes of primary this member won, newest last, at most 8, kept as long as its pod.
 	Takeovers []Takeover `json:"takeovers,omitempty"`
+}
+
+// Served is how far a member's data went when it was last looked at while it was the primary of an epoch.
+type Served struct {
+	Epoch  failover.Epoch `json:"epoch"`
+	Offset int64          `json:"offset"`
 }
 
 // Takeover is the record of one change of primary, kept by the member that won it.
@@ -121,7 +129,9 @@ type Takeover struct {
 	Handover  bool                  `json:"handover"` // asked for, so nothing was lost
 	WallNanos int64                 `json:"wall"`     // when Detected, by the wall clock
 	// Steps are nanoseconds since Detected by step name (v1alpha1.FailoverStep); Routed closes the record.
-	Steps     map[string]int64 `json:"steps"`
-	BytesLost int64            `json:"bytesLost"` // what the last heartbeat heard says the old primary had more
-	LossExact bool             `json:"lossExact"`
+	Steps map[string]int64 `json:"steps"`
+	// Base is what the new primary had of the old one's data.
+	Base      failover.Position `json:"base"`
+	BytesLost int64             `json:"bytesLost"` // what the last heartbeat heard says the old primary had more
+	LossExact bool              `json:"lossExact"`
 }

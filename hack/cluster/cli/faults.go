@@ -129,3 +129,34 @@ func killCommand(p *places) *cobra.Command {
 	}
 	return command
 }
+
+func diskCommand(p *places) *cobra.Command {
+	return &cobra.Command{
+		Use:   "disk NODE VOLUME stall|resume|fill|free",
+		Short: "Make a volume of class disk hang or go on, or fill it and give the space back",
+		Args:  cobra.ExactArgs(3),
+		RunE: func(command *cobra.Command, args []string) error {
+			folder, err := p.folder()
+			if err != nil {
+				return err
+			}
+			node, err := layout.Node(args[0])
+			if err != nil {
+				return err
+			}
+			r, err := cluster.Load(folder)
+			if err != nil {
+				return err
+			}
+			process, on := cluster.Running(r)[node.Name]
+			if !on {
+				return fmt.Errorf("%s is off: switch it on with `cluster node %s on`", node.Name, node.Name)
+			}
+			report, err := faults.Disk(folder, node, process, args[1], args[2])
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(command.OutOrStdout()).Encode(report)
+		},
+	}
+}

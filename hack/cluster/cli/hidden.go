@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"understudy.dev/understudy/hack/cluster/kube"
+	"understudy.dev/understudy/hack/cluster/layout"
 	"understudy.dev/understudy/hack/cluster/machine"
 	"understudy.dev/understudy/hack/cluster/pki"
 	"understudy.dev/understudy/hack/cluster/volumes"
@@ -27,12 +28,16 @@ func machineCommand() *cobra.Command {
 
 func volumesCommand(p *places) *cobra.Command {
 	return &cobra.Command{
-		Use:    "volumes",
-		Short:  "Provide volumes (the control plane starts it)",
+		Use:    "volumes NODE",
+		Short:  "Provide volumes (each node starts it)",
 		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
+		Args:   cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
 			folder, err := p.folder()
+			if err != nil {
+				return err
+			}
+			node, err := layout.Node(args[0])
 			if err != nil {
 				return err
 			}
@@ -40,7 +45,7 @@ func volumesCommand(p *places) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return (&volumes.Provider{Folder: folder, Client: client}).Run(command.Context())
+			return (&volumes.Provider{Folder: folder, Client: client, Node: node}).Run(command.Context())
 		},
 	}
 }

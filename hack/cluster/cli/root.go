@@ -44,7 +44,7 @@ func root() *cobra.Command {
 	command.PersistentFlags().StringVar(&p.repository, "repository", "",
 		"clone to build programs from (default: the one around the current folder, or around this program)")
 	command.AddCommand(
-		upCommand(p), downCommand(p), statusCommand(p), buildCommand(p), loadCommand(p), nodeCommand(p), firewallCommand(), strainCommand(),
+		upCommand(p), downCommand(p), statusCommand(p), buildCommand(p), loadCommand(p), nodeCommand(p), firewallCommand(), strainCommand(), diskCommand(p),
 		killCommand(p),
 		machineCommand(), volumesCommand(p),
 	)

@@ -18,6 +18,8 @@ var packages = []struct{ name, program string }{
 	{"iptables", "iptables"},
 	{"iproute2", "ip"},
 	{"conntrack", "conntrack"},
+	{"e2fsprogs", "mkfs.ext4"},
+	{"mount", "mount"},
 }
 
 // Programs are where the needed ones were found.

@@ -39,7 +39,7 @@ func metadata(a addon) object {
 }
 
 func addons() []addon {
-	all := []addon{storageClass()}
+	all := []addon{storageClass(layout.StorageClass, "true"), storageClass(layout.DiskClass, "false")}
 	all = append(all, dns()...)
 	all = append(all, role(pki.UserDNS,
 		rule([]string{""}, []string{"services", "pods", "namespaces"}, "list", "watch"),
@@ -50,10 +50,10 @@ func addons() []addon {
 	return append(all, binding(pki.UserAPIServerKubelet, "system:kubelet-api-admin"))
 }
 
-func storageClass() addon {
-	return addon{"/apis/storage.k8s.io/v1/storageclasses", layout.StorageClass, object{
+func storageClass(name, isDefault string) addon {
+	return addon{"/apis/storage.k8s.io/v1/storageclasses", name, object{
 		"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-		"metadata":    object{"annotations": object{"storageclass.kubernetes.io/is-default-class": "true"}},
+		"metadata":    object{"annotations": object{"storageclass.kubernetes.io/is-default-class": isDefault}},
 		"provisioner": layout.Provisioner, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
 	}}
 }

@@ -27,7 +27,8 @@ const (
 	HostLink        = "understudy0"
 	CgroupParent    = "understudy"
 	PauseImage      = "docker.io/understudy/pause:1"
-	StorageClass    = "local"
+	StorageClass    = "local" // a folder of the node
+	DiskClass       = "disk"  // a file system of its own, of the size that was asked for
 	Provisioner     = "understudy.dev/local"
 )
 
@@ -122,6 +123,9 @@ func (f Folder) Config(machine, name string) string {
 func (f Folder) Data(machine string, parts ...string) string {
 	return filepath.Join(append([]string{string(f), "nodes", machine}, parts...)...)
 }
+
+// Disk is where a volume of class disk is mounted on its node, and on no other.
+func (f Folder) Disk(machine, volume string) string { return f.Data(machine, "disks", volume) }
 
 // Log is the output of one program.
 func (f Folder) Log(machine, program string) string {

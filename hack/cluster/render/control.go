@@ -25,7 +25,6 @@ func (b *builder) control() {
 			b.program(control, "kube-controller-manager", api, b.controllerManager()...),
 			b.program(control, "kube-scheduler", api, b.scheduler()...),
 			b.program(control, "coredns", api, "-conf", b.in.Folder.Config(control.Name, "Corefile")),
-			b.volumes(api),
 		},
 	})
 }
@@ -112,14 +111,6 @@ func (b *builder) scheduler() []string {
 		"--bind-address=127.0.0.1",
 		"--leader-elect=false", // there is one
 	}
-}
-
-func (b *builder) volumes(api string) machine.Program {
-	config := b.in.Folder.Config(layout.Control().Name, "volumes.kubeconfig")
-	b.kubeconfig(config, "volumes", pki.Volumes)
-	program := b.program(layout.Control(), "volumes", api)
-	program.Args = []string{b.in.Folder.Bin("cluster"), "volumes", "--state", string(b.in.Folder)}
-	return program
 }
 
 // audit records who asked for what, which is how a test proves that a healthy service writes nothing.

@@ -32,6 +32,7 @@ func (b *builder) node(node layout.Machine) {
 		b.program(node, "kubelet", "unix:"+ContainerdSocket, b.kubelet(node)...),
 		b.program(node, "kube-proxy", fmt.Sprintf("tcp:%s:%d", layout.Control().Address, layout.APIPort),
 			"--config="+b.proxy(node)),
+		b.volumes(node),
 	}
 	b.cni(node)
 	b.spec(spec)
@@ -140,6 +141,13 @@ func (b *builder) kubelet(node layout.Machine) []string {
 		"--node-ip=" + node.Address,
 		"--node-labels=topology.kubernetes.io/zone=" + node.Zone + ",topology.kubernetes.io/region=local",
 	}
+}
+
+// volumes starts without waiting for the API server: what is on disks must be mounted before pods start again.
+func (b *builder) volumes(node layout.Machine) machine.Program {
+	program := b.program(node, "volumes", "")
+	program.Args = []string{b.in.Folder.Bin("cluster"), "volumes", node.Name, "--state", string(b.in.Folder)}
+	return program
 }
 
 func (b *builder) proxy(node layout.Machine) string {

@@ -1,4 +1,5 @@
-// Package volumes provides storage: a folder on the node that the scheduler chose, removed with its claim.
+// Package volumes provides storage on the node that the scheduler chose, removed with its claim: a folder, or, in class disk,
+// a file system in a file. Each node runs one, since a mount is seen on its node only.
 package volumes
 
 import (
@@ -8,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"understudy.dev/understudy/hack/cluster/kube"
@@ -52,10 +52,14 @@ type volume struct {
 type Provider struct {
 	Folder layout.Folder
 	Client *kube.Client
+	Node   layout.Machine
 }
 
 // Run serves until the context ends.
 func (p *Provider) Run(ctx context.Context) error {
+	if err := mountAll(p.Folder, p.Node); err != nil {
+		return err
+	}
 	go p.watch(ctx, claims, func(raw json.RawMessage) error {
 		var c claim
 		if err := json.Unmarshal(raw, &c); err != nil {
@@ -93,16 +97,18 @@ func (p *Provider) watch(ctx context.Context, path string, handle func(json.RawM
 }
 
 func (p *Provider) provide(ctx context.Context, c claim) error {
-	node := c.Metadata.Annotations[selected]
-	if c.Spec.StorageClassName != layout.StorageClass || c.Spec.VolumeName != "" || node == "" ||
+	if !ours(c.Spec.StorageClassName) || c.Spec.VolumeName != "" || c.Metadata.Annotations[selected] != p.Node.Name ||
 		c.Metadata.DeletionTimestamp != "" || c.Spec.VolumeMode == "Block" {
 		return nil
 	}
-	if _, err := layout.Node(node); err != nil {
-		return fmt.Errorf("providing a volume for claim %s/%s: %w", c.Metadata.Namespace, c.Metadata.Name, err)
+	name := c.Spec.StorageClassName + "-" + c.Metadata.UID
+	path := p.Folder.Data(p.Node.Name, "volumes", name)
+	if c.Spec.StorageClassName == layout.DiskClass {
+		if err := makeDisk(p.Folder, p.Node, name, c.Spec.Resources.Requests["storage"]); err != nil {
+			return fmt.Errorf("making the disk of volume %s: %w", name, err)
+		}
+		path = onDisk(p.Folder, p.Node, name)
 	}
-	name := "local-" + c.Metadata.UID
-	path := p.Folder.Data(node, "volumes", name)
 	// Any user may write: the user that the container will run as is not known here.
 	if err := os.MkdirAll(path, 0o777); err != nil {
 		return fmt.Errorf("making the folder of volume %s: %w", name, err)
@@ -110,19 +116,35 @@ func (p *Provider) provide(ctx context.Context, c claim) error {
 	if err := os.Chmod(path, 0o777); err != nil {
 		return fmt.Errorf("opening the folder of volume %s: %w", name, err)
 	}
-	err := p.Client.Do(ctx, http.MethodPost, volumes, kube.JSON, body(c, name, path, node), nil)
+	err := p.Client.Do(ctx, http.MethodPost, volumes, kube.JSON, body(c, name, path, p.Node.Name), nil)
 	if kube.Is(err, http.StatusConflict) {
 		return nil
 	}
 	return err
 }
 
+// madeFor finds the node that a volume was made for, and whether it is a disk. The path comes from the API, where anybody
+// with the right may have written it: one that leads elsewhere must not be removed.
+func (p *Provider) madeFor(v volume) (node layout.Machine, disk bool, err error) {
+	for _, node := range layout.Nodes() {
+		switch filepath.Clean(v.Spec.Local.Path) {
+		case p.Folder.Data(node.Name, "volumes", v.Metadata.Name):
+			return node, false, nil
+		case onDisk(p.Folder, node, v.Metadata.Name):
+			return node, true, nil
+		}
+	}
+	return node, false, fmt.Errorf("its folder %s is not one that was made in %s: remove it by hand", v.Spec.Local.Path, p.Folder.Data(""))
+}
+
+func ours(class string) bool { return class == layout.StorageClass || class == layout.DiskClass }
+
 func body(c claim, name, path, node string) object {
 	return object{
 		"apiVersion": "v1", "kind": "PersistentVolume",
 		"metadata": object{"name": name, "annotations": object{"pv.kubernetes.io/provisioned-by": layout.Provisioner}},
 		"spec": object{
-			"storageClassName":              layout.StorageClass,
+			"storageClassName":              c.Spec.StorageClassName,
 			"accessModes":                   c.Spec.AccessModes,
 			"capacity":                      object{"storage": c.Spec.Resources.Requests["storage"]},
 			"persistentVolumeReclaimPolicy": "Delete",
@@ -139,20 +161,25 @@ func body(c claim, name, path, node string) object {
 }
 
 func (p *Provider) reclaim(ctx context.Context, v volume) error {
-	if v.Spec.StorageClassName != layout.StorageClass || v.Status.Phase != "Released" ||
-		v.Spec.PersistentVolumeReclaimPolicy != "Delete" {
+	if !ours(v.Spec.StorageClassName) || v.Status.Phase != "Released" || v.Spec.PersistentVolumeReclaimPolicy != "Delete" {
 		return nil
 	}
-	// The path comes from the API, where anybody with the right may have written it.
-	path, root := filepath.Clean(v.Spec.Local.Path), p.Folder.Data("")
-	if !strings.HasPrefix(path, root+string(filepath.Separator)) || filepath.Base(path) != v.Metadata.Name {
-		return fmt.Errorf("removing volume %s: its folder %s is not one that was made in %s: remove it by hand",
-			v.Metadata.Name, path, root)
+	node, disk, err := p.madeFor(v)
+	if err != nil {
+		return fmt.Errorf("removing volume %s: %w", v.Metadata.Name, err)
 	}
-	if err := os.RemoveAll(path); err != nil {
-		return fmt.Errorf("removing the folder of volume %s: %w", v.Metadata.Name, err)
+	if node.Name != p.Node.Name {
+		return nil
 	}
-	err := p.Client.Do(ctx, http.MethodDelete, volumes+"/"+v.Metadata.Name, kube.JSON, nil, nil)
+	if disk {
+		err = removeDisk(p.Folder, node, v.Metadata.Name)
+	} else {
+		err = os.RemoveAll(v.Spec.Local.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("removing volume %s: %w", v.Metadata.Name, err)
+	}
+	err = p.Client.Do(ctx, http.MethodDelete, volumes+"/"+v.Metadata.Name, kube.JSON, nil, nil)
 	if kube.Is(err, http.StatusNotFound) {
 		return nil
 	}

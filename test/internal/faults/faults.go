@@ -60,6 +60,8 @@ type Injector interface {
 	// Firewall replaces what a node refuses for itself and its pods: api, to=PLACE, from=PLACE, reset=PORT. Without rules
 	// nothing is refused.
 	Firewall(ctx context.Context, node string, rules ...string) error
+	// Disk makes a volume hang or go on, fills it or gives the space back: stall, resume, fill, free.
+	Disk(ctx context.Context, node, volume, change string) error
 	// Describe says how, for the report.
 	Describe() string
 }
@@ -132,6 +134,12 @@ func (h Host) Rejoin(ctx context.Context, node string) error { return h.node(ctx
 // Firewall implements Injector.
 func (h Host) Firewall(ctx context.Context, node string, rules ...string) error {
 	_, err := h.run(ctx, append([]string{"firewall", node}, rules...)...)
+	return err
+}
+
+// Disk implements Injector.
+func (h Host) Disk(ctx context.Context, node, volume, change string) error {
+	_, err := h.run(ctx, "disk", node, volume, change)
 	return err
 }
 
@@ -216,11 +224,12 @@ func (e Exec) crash(ctx context.Context, namespace, pod, what string) error {
 var errHostOnly = errors.New("this fault can be made on the test cluster only: leave it out, or run make cluster-up")
 
 // NodeOff implements Injector, as what follows does: none of it can be done with a kubeconfig alone.
-func (Exec) NodeOff(context.Context, string) error             { return errHostOnly }
-func (Exec) NodeOn(context.Context, string) error              { return errHostOnly }
-func (Exec) Isolate(context.Context, string) error             { return errHostOnly }
-func (Exec) Rejoin(context.Context, string) error              { return errHostOnly }
-func (Exec) HangEngine(context.Context, string, string) error  { return errHostOnly }
-func (Exec) HangAgent(context.Context, string, string) error   { return errHostOnly }
-func (Exec) ResumeAgent(context.Context, string, string) error { return errHostOnly }
-func (Exec) Firewall(context.Context, string, ...string) error { return errHostOnly }
+func (Exec) NodeOff(context.Context, string) error              { return errHostOnly }
+func (Exec) NodeOn(context.Context, string) error               { return errHostOnly }
+func (Exec) Isolate(context.Context, string) error              { return errHostOnly }
+func (Exec) Rejoin(context.Context, string) error               { return errHostOnly }
+func (Exec) HangEngine(context.Context, string, string) error   { return errHostOnly }
+func (Exec) HangAgent(context.Context, string, string) error    { return errHostOnly }
+func (Exec) ResumeAgent(context.Context, string, string) error  { return errHostOnly }
+func (Exec) Firewall(context.Context, string, ...string) error  { return errHostOnly }
+func (Exec) Disk(context.Context, string, string, string) error { return errHostOnly }

@@ -25,7 +25,8 @@ type FailoverStatusApplyConfiguration struct {
 	Epoch *int64 `json:"epoch,omitempty"`
 	// evidence that allowed it.
 	Evidence *apiv1alpha1.EvidenceType `json:"evidence,omitempty"`
-	// bytesLost is how much the old primary had that the new one does not.
+	// bytesLost is how much the old primary had that the new one does not, in bytes of the replication stream. It may grow when
+	// the old primary is back.
 	BytesLost *int64 `json:"bytesLost,omitempty"`
 	// bytesLostPrecision says how sure that is.
 	BytesLostPrecision *apiv1alpha1.LossPrecision `json:"bytesLostPrecision,omitempty"`
