@@ -36,11 +36,14 @@ func All() []Recipe {
 	redis8.reference, redis8.source = "docker.io/library/redis:8.0", trixie
 	valkey.reference, valkey.source = "docker.io/valkey/valkey:8.1", trixie
 	valkey.packages, valkey.prefix, valkey.variable = []string{"valkey-server", "valkey-tools"}, "valkey", "VALKEY_VERSION"
+	postgres15, postgres17 := postgres{major: "15", source: deb.Host}, postgres{major: "17", source: trixie}
 	return []Recipe{
 		{Name: "pause", Make: pause},
 		{Name: "redis", Make: redis.make, Inputs: redis.inputs},
 		{Name: "redis8", Make: redis8.make, Inputs: redis8.inputs, Optional: true},
 		{Name: "valkey", Make: valkey.make, Inputs: valkey.inputs, Optional: true},
+		{Name: "postgresql", Make: postgres15.make, Inputs: postgres15.inputs},
+		{Name: "postgresql17", Make: postgres17.make, Inputs: postgres17.inputs, Optional: true},
 		{Name: "understudy", Make: understudy},
 		{Name: "client", Make: client},
 	}

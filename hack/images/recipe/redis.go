@@ -125,16 +125,22 @@ func (e engine) programs() []deb.Program {
 	return all
 }
 
-func (e engine) files() []image.Entry {
+// users are root, the engine's own and nobody.
+func (e engine) users() []image.Entry {
 	users := fmt.Sprintf("root:x:0:0:root:/root:/bin/bash\n%s:x:%d:%d::/home/%s:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
 		e.prefix, uid, uid, e.prefix)
 	groups := fmt.Sprintf("root:x:0:\n%s:x:%d:\nnogroup:x:65534:\n", e.prefix, uid)
 	return []image.Entry{
 		{Path: "/etc/passwd", Mode: 0o644, Data: []byte(users)},
 		{Path: "/etc/group", Mode: 0o644, Data: []byte(groups)},
+	}
+}
+
+func (e engine) files() []image.Entry {
+	return append(e.users(), []image.Entry{
 		{Path: "/data", Mode: fs.ModeDir | 0o755, UID: uid, GID: uid},
 		{Path: "/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
 		{Path: "/root", Mode: fs.ModeDir | 0o700},
 		{Path: "/usr/local/bin/docker-entrypoint.sh", Mode: 0o755, Data: fmt.Appendf(nil, entrypoint, e.prefix+"-server")},
-	}
+	}...)
 }
