@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -231,12 +233,12 @@ func (a *Agent) open(action failover.Action) {
 	a.stamp(stepConfirmed)
 	a.arm()
 	quorum := a.quorumInForce()
-	minReplicas := max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)
+	wanted := a.engineQuorum(quorum)
 	a.obs.Engine.Quorum = quorum
 	var err error
 	var report engine.Report
 	promote := func() {
-		ok := a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, minReplicas) }, func() {
+		ok := a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, wanted) }, func() {
 			delete(a.doing, failover.Open)
 			a.obs.Engine.History, a.obs.Engine.HistoryFrom = report.History, report.Offset
 			a.onOpened(action.Epoch, err)
@@ -385,6 +387,15 @@ func (a *Agent) quorumInForce() int {
 		return set.Quorum
 	}
 	return 0
+}
+
+// engineQuorum is what the engine is told: at least the quorum in force, out of the members of this run's own set.
+func (a *Agent) engineQuorum(quorum int) engine.Quorum {
+	q := engine.Quorum{Replicas: max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)}
+	if set := a.obs.Lease.Terms.Set(); set != nil && set.Primary == a.Self.Member {
+		q.Members = slices.Sorted(maps.Keys(set.Replicas))
+	}
+	return q
 }
 
 // leaveService cuts the engine off: the Lease does not list this member any more.

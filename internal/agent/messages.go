@@ -47,12 +47,12 @@ func (a *Agent) configure(quorum int) {
 		return
 	}
 	a.doing[failover.Configure] = true
-	minReplicas := max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)
+	wanted := a.engineQuorum(quorum)
 	var err error
-	ok := a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Configure(ctx, minReplicas) }, func() {
+	ok := a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Configure(ctx, wanted) }, func() {
 		delete(a.doing, failover.Configure)
 		if err != nil {
-			a.Log.Error(err, "The engine could not be configured", "minReplicasToWrite", minReplicas)
+			a.Log.Error(err, "The engine could not be configured", "minReplicasToWrite", wanted.Replicas)
 			a.wakeIn(time.Second)
 			return
 		}

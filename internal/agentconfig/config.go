@@ -15,6 +15,8 @@ type Config struct {
 	ServiceUID string `json:"serviceUID"`
 	// Redis is set when the engine is Redis or Valkey.
 	Redis *Redis `json:"redis,omitempty"`
+	// PostgreSQL is set when the engine is PostgreSQL.
+	PostgreSQL *PostgreSQL `json:"postgresql,omitempty"`
 }
 
 // Redis configures the engine.
@@ -41,8 +43,8 @@ func Load(path string) (Config, error) {
 	if c.Service == "" || c.Namespace == "" || c.ServiceUID == "" {
 		return c, fmt.Errorf("reading the agent's configuration %s: service, namespace and serviceUID must be set", path)
 	}
-	if c.Redis == nil {
-		return c, fmt.Errorf("reading the agent's configuration %s: no engine is configured", path)
+	if (c.Redis == nil) == (c.PostgreSQL == nil) {
+		return c, fmt.Errorf("reading the agent's configuration %s: exactly one of redis and postgresql must be set", path)
 	}
 	return c, nil
 }

@@ -33,9 +33,19 @@ type Report struct {
 	History string
 }
 
+// Quorum says whose acknowledgements a write waits for.
+type Quorum struct {
+	// Replicas is how many of them; none: it waits for nobody.
+	Replicas int
+	// Members are the synchronous set: the names that its members give when they follow. An engine that knows only a number,
+	// such as Redis, counts whoever follows.
+	Members []string
+}
+
 // Engine drives one engine. Every call has the deadline of its context; none retries.
 type Engine interface {
-	// Process starts it so that nobody outside the pod reaches it.
+	// Process starts it so that nobody outside the pod reaches it. An engine may need several processes one after another
+	// until it serves, such as one that makes its files: each ends by itself, and then Process is asked again.
 	Process() (Process, error)
 	// Persistent reports whether its data outlives its process.
 	Persistent() bool
@@ -49,9 +59,9 @@ type Engine interface {
 	// no more, and what it sent may still lie unread in the link's buffer.
 	Detach(ctx context.Context, drain time.Duration) (Report, error)
 	// Promote makes it accept writes and reachable for clients, and begins its history.
-	Promote(ctx context.Context, minReplicas int) (Report, error)
+	Promote(ctx context.Context, quorum Quorum) (Report, error)
 	// Configure changes what a policy may change while it serves.
-	Configure(ctx context.Context, minReplicas int) error
+	Configure(ctx context.Context, quorum Quorum) error
 	// Pause holds back writes for at most d and reports the position they stopped at; Resume lets them go on.
 	Pause(ctx context.Context, d time.Duration) (Report, error)
 	Resume(ctx context.Context) error

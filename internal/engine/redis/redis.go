@@ -278,7 +278,7 @@ func (r *Redis) drain(ctx context.Context, d time.Duration) {
 
 // Promote makes the server accept writes. The order matters: the limit first, the door last. It is sent once, on a
 // connection that just answered: tried again, it could reach the next engine, which is empty and may be nobody's primary.
-func (r *Redis) Promote(ctx context.Context, minReplicas int) (engine.Report, error) {
+func (r *Redis) Promote(ctx context.Context, quorum engine.Quorum) (engine.Report, error) {
 	if _, err := r.order(ctx, []any{"PING"}); err != nil {
 		return engine.Report{}, err
 	}
@@ -287,7 +287,7 @@ func (r *Redis) Promote(ctx context.Context, minReplicas int) (engine.Report, er
 	if r.orders == nil {
 		return engine.Report{}, errors.New("promoting the engine: its connection ended meanwhile")
 	}
-	replies, err := r.tryOrder(ctx, [][]any{minReplicasCommand(minReplicas), {"REPLICAOF", "NO", "ONE"}, everywhere, probeCommand})
+	replies, err := r.tryOrder(ctx, [][]any{minReplicasCommand(quorum.Replicas), {"REPLICAOF", "NO", "ONE"}, everywhere, probeCommand})
 	if err != nil {
 		return engine.Report{}, err
 	}
@@ -301,8 +301,8 @@ func (r *Redis) Promote(ctx context.Context, minReplicas int) (engine.Report, er
 func minReplicasCommand(n int) []any { return []any{"CONFIG", "SET", "min-replicas-to-write", n} }
 
 // Configure changes what a policy may change.
-func (r *Redis) Configure(ctx context.Context, minReplicas int) error {
-	_, err := r.order(ctx, minReplicasCommand(minReplicas))
+func (r *Redis) Configure(ctx context.Context, quorum engine.Quorum) error {
+	_, err := r.order(ctx, minReplicasCommand(quorum.Replicas))
 	return err
 }
 

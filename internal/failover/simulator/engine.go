@@ -165,13 +165,13 @@ func (e *engineOf) Detach(_ context.Context, drain time.Duration) (engine.Report
 	return p.report(), e.maybeLost()
 }
 
-func (e *engineOf) Promote(_ context.Context, minReplicas int) (engine.Report, error) {
+func (e *engineOf) Promote(_ context.Context, quorum engine.Quorum) (engine.Report, error) {
 	p, err := e.answering()
 	if err != nil {
 		return engine.Report{}, err
 	}
 	p.cut()
-	p.primary, p.replica, p.exposed, p.quorum, p.exact, p.up = true, false, true, minReplicas, true, nowhere
+	p.primary, p.replica, p.exposed, p.quorum, p.exact, p.up = true, false, true, quorum.Replicas, true, nowhere
 	p.epoch = e.l.agent.Holds()
 	e.l.s.note(e.l.m.name, "the engine is promoted in epoch %d with %d writes", p.epoch, len(p.log))
 	p.history = e.l.s.nextID("history")
@@ -179,10 +179,10 @@ func (e *engineOf) Promote(_ context.Context, minReplicas int) (engine.Report, e
 	return p.report(), nil
 }
 
-func (e *engineOf) Configure(_ context.Context, minReplicas int) error {
+func (e *engineOf) Configure(_ context.Context, quorum engine.Quorum) error {
 	p, err := e.answering()
 	if err == nil {
-		p.quorum = minReplicas
+		p.quorum = quorum.Replicas
 		p.settle()
 	}
 	return err

@@ -1,0 +1,38 @@
+package agentconfig
+
+// PostgreSQL configures the engine.
+type PostgreSQL struct {
+	Port int `json:"port"`
+	// Persistent says that DataDir is a volume that outlives the pod.
+	Persistent bool `json:"persistent"`
+	// BinDir holds postgres and its tools; empty: they are looked for in PATH and in /usr/lib/postgresql.
+	BinDir string `json:"binDir,omitempty"`
+	// ApplicationName is the identity under which this member follows: its name, a dot, and something of this very pod.
+	ApplicationName string `json:"applicationName,omitempty"`
+	// Member is this member's name, and Members are the names of all.
+	Member  string   `json:"member,omitempty"`
+	Members []string `json:"members,omitempty"`
+	// Parameters are those of postgresql.conf.
+	Parameters map[string]string `json:"parameters,omitempty"`
+	// HBA are the user's lines of pg_hba.conf; none: every role may log in to every database with its password.
+	HBA []string `json:"hba,omitempty"`
+	// SynchronousCommit is what a commit waits for where the session does not say otherwise; empty: on.
+	SynchronousCommit string `json:"synchronousCommit,omitempty"`
+	// Database and Owner are made when the service is; both or neither.
+	Database string `json:"database,omitempty"`
+	Owner    string `json:"owner,omitempty"`
+	// Locale and Encoding of the databases; empty: C.UTF-8 and UTF8.
+	Locale   string `json:"locale,omitempty"`
+	Encoding string `json:"encoding,omitempty"`
+	// TLS, if set, is used for clients and between members, who then log in with their certificates.
+	TLS *PostgreSQLTLS `json:"tls,omitempty"`
+	// KeepLostBytes bounds how much WAL that nobody else has is kept aside when a member rejoins; 0: 64 MiB.
+	KeepLostBytes int64 `json:"keepLostBytes,omitempty"`
+}
+
+// PostgreSQLTLS names the files of this member's certificate. Its common name is the member's name.
+type PostgreSQLTLS struct {
+	CertFile string `json:"certFile"`
+	KeyFile  string `json:"keyFile"`
+	CAFile   string `json:"caFile"`
+}

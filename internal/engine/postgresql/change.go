@@ -1,0 +1,111 @@
+package postgresql
+
+import (
+	"os"
+)
+
+// change is what a step does to the files; nil for a step that is a process. Each may be interrupted anywhere: done again, it
+// ends in the same way.
+func (p *PostgreSQL) change(st step, w wish) func() error {
+	d := p.disk
+	switch st {
+	case adoptInit:
+		return p.adoptInit
+	case forgetInit:
+		return func() error {
+			if err := d.discard(initDir); err != nil {
+				return err
+			}
+			return d.forget("init", "bootstrap")
+		}
+	case setAside:
+		return func() error { return renameDurably(d.path(dataDir), d.path(oldDir)) }
+	case dropUnproven:
+		return func() error { return d.discard(dataDir) }
+	case adoptCopy:
+		return func() error { return renameDurably(d.path(copyDir), d.path(dataDir)) }
+	case restoreOld:
+		return func() error { return renameDurably(d.path(oldDir), d.path(dataDir)) }
+	case finishCopy:
+		return func() error {
+			// The wish goes last, since it is what leads here again. A copy needs nobody to become readable.
+			if err := removeDurably(d.note(emptyFile), d.note(tornFile), d.note(catchFile)); err != nil {
+				return err
+			}
+			return removeDurably(d.note(wishFile))
+		}
+	case finishRewind:
+		return func() error {
+			if err := saveJSON(d.note(catchFile), catchUp{Address: w.Address}); err != nil {
+				return err
+			}
+			return removeDurably(d.note(tornFile), d.note(wishFile))
+		}
+	case copyInstead:
+		return func() error { return p.copyInstead(w) }
+	case disarm:
+		return func() error { return p.disarm(w) }
+	}
+	return nil
+}
+
+// adoptInit makes the new cluster the data, of which it is known before that it is nobody's.
+func (p *PostgreSQL) adoptInit() error {
+	if err := writeDurably(p.disk.note(emptyFile), nil); err != nil {
+		return err
+	}
+	_ = os.Remove(p.data()) // an empty folder, such as a mount leaves
+	return renameDurably(p.disk.path(initDir), p.data())
+}
+
+// copyInstead turns the wish for a rewind that failed into one for a copy. If the rewind said how it ended, and had not begun
+// to change the data, the data is whole.
+func (p *PostgreSQL) copyInstead(w wish) error {
+	w.Kind, w.Armed, w.Reason = wishCopy, true, "pg_rewind: "+p.disk.said("rewind")
+	whole := p.disk.done("rewind") == failed && !rewindBegan(saidAll(p.disk.note("rewind")))
+	if w.Attempts >= maxAttempts {
+		w.Attempts = maxAttempts - 1 // what was spent on rewinding leaves one copy at least
+	}
+	if whole {
+		if err := removeDurably(p.disk.note(tornFile)); err != nil {
+			return err
+		}
+	}
+	if err := p.disk.forget("copy"); err != nil {
+		return err
+	}
+	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
+		return err
+	}
+	return p.disk.forget("rewind")
+}
+
+// disarm leaves a wish that is not tried again until somebody asks; what it was is kept for its attempts.
+func (p *PostgreSQL) disarm(w wish) error {
+	w.Armed = false
+	if w.Kind == wishCopy && p.disk.done("copy") == failed {
+		w.Reason = "pg_basebackup: " + p.disk.said("copy")
+	} else if w.Reason == "" {
+		w.Reason = "it was interrupted each time"
+	}
+	if err := p.disk.discard(copyDir); err != nil {
+		return err
+	}
+	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
+		return err
+	}
+	return p.disk.forget("copy", "rewind")
+}
+
+// prove lets go of the data that a copy took the place of.
+func (p *PostgreSQL) prove() error {
+	if !exists(p.disk.path(oldDir)) {
+		return nil
+	}
+	return p.disk.discard(oldDir)
+}
+
+func saidAll(out string) string {
+	raw, _ := os.ReadFile(out + ".log")
+	return string(raw)
+}

@@ -1,0 +1,107 @@
+package postgresql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+// settle is how long nothing may change after the cut for it to count as cut.
+const settle = 5 * time.Millisecond
+
+// Detach cuts the link to the primary and verifies that it is cut.
+func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Report, error) {
+	var report engine.Report
+	if !p.serving() {
+		return engine.Report{Loading: true}, errors.New("cutting the replication link: the engine's data is being made")
+	}
+	err := p.with(ctx, &p.orders, func(c *conn) error {
+		if err := p.drain(ctx, c, drain); err != nil {
+			return err
+		}
+		p.setUpstream("")
+		if err := p.apply(ctx, c, settings{standbys: nobody}); err != nil {
+			return err
+		}
+		if err := removeDurably(p.disk.note(catchFile)); err != nil {
+			return err
+		}
+		if err := p.cut(ctx, c); err != nil {
+			return fmt.Errorf("cutting the replication link: %w", err)
+		}
+		var err error
+		if report, err = p.look(ctx, c); err == nil && report.Primary {
+			err = errors.New("cutting the replication link: the engine is a primary")
+		}
+		return err
+	})
+	return report, err
+}
+
+// receivers are the processes that receive WAL, or are about to. The view of receivers shows one only once it is connected.
+func receivers(ctx context.Context, c *conn) ([]int, error) {
+	rows, err := c.query(ctx, "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walreceiver'")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, r := range rows {
+		pid, err := strconv.Atoi(r[0])
+		if err != nil {
+			return nil, fmt.Errorf("reading a process's number %q", r[0])
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+// drain returns when the link has ended, which it does after everything that was sent is read, or when d is over.
+func (p *PostgreSQL) drain(ctx context.Context, c *conn, d time.Duration) error {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		pids, err := receivers(ctx, c)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cut ends the receiver, which writes what it has before it goes, and returns when neither it nor another is there and the
+// position stands still. The startup process has been told by then not to start another, and looks at that before it would.
+func (p *PostgreSQL) cut(ctx context.Context, c *conn) error {
+	var last place
+	for still := false; ; {
+		pids, err := receivers(ctx, c)
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("ending the WAL receiver %d: %w", pid, err)
+			}
+		}
+		at, err := identify(ctx, c)
+		if err != nil {
+			return err
+		}
+		if len(pids) == 0 && at == last && still {
+			return nil
+		}
+		still, last = len(pids) == 0, at
+		wait := time.Millisecond
+		if still {
+			wait = settle
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("%w: WAL receivers left: %d", err, len(pids))
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package postgresql
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Names below the data volume. The cluster is in a folder of its own, so that another can take its place by a rename.
+const (
+	dataDir   = "data"
+	initDir   = "data.init"  // a cluster being made
+	copyDir   = "data.copy"  // one being copied from the primary
+	oldDir    = "data.old"   // what a copy took the place of, until the copy is proven
+	trashDir  = "data.trash" // being removed
+	lostDir   = "lost"       // WAL that nobody else has
+	stateDir  = "understudy" // our notes:
+	emptyFile = "empty"      // the data was never part of the service
+	tornFile  = "torn"       // a rewind of the data began
+	wishFile  = "wish.json"
+	catchFile = "catch-up.json" // the data was rewound, and needs this primary's WAL before it can be read
+	lostFile  = "lost.json"
+)
+
+// disk is the data volume.
+type disk struct{ dir string }
+
+func (d disk) path(name string) string  { return filepath.Join(d.dir, name) }
+func (d disk) note(name string) string  { return filepath.Join(d.dir, stateDir, name) }
+func (d disk) cluster(name string) bool { return exists(filepath.Join(d.dir, name, "PG_VERSION")) }
+
+// prepare makes the folder of our notes, and finishes removing what was being removed.
+func (d disk) prepare() error {
+	if err := os.MkdirAll(d.note(""), 0o700); err != nil {
+		return fmt.Errorf("preparing the data volume %s: %w: the engine's user must own it (fsGroup)", d.dir, err)
+	}
+	d.emptyTrash()
+	return nil
+}
+
+// discard removes a folder for good: out of the way at once, its content beside everything else.
+func (d disk) discard(name string) error {
+	if !exists(d.path(name)) {
+		return nil
+	}
+	trash, err := os.MkdirTemp(d.dir, trashDir)
+	if err != nil {
+		return fmt.Errorf("removing %s: %w", d.path(name), err)
+	}
+	if err := renameDurably(d.path(name), filepath.Join(trash, name)); err != nil {
+		return err
+	}
+	go func() { _ = os.RemoveAll(trash) }()
+	return nil
+}
+
+// emptyTrash removes what an earlier life left half removed.
+func (d disk) emptyTrash() {
+	left, _ := filepath.Glob(d.path(trashDir + "*"))
+	for _, path := range left {
+		go func() { _ = os.RemoveAll(path) }()
+	}
+}
+
+// done tells how the last process of a kind ended.
+func (d disk) done(kind string) outcome {
+	raw, err := os.ReadFile(d.note(kind + ".exit"))
+	switch {
+	case err != nil:
+		return unknown
+	case strings.TrimSpace(string(raw)) == "0":
+		return succeed
+	default:
+		return failed
+	}
+}
+
+// forget removes what a process of a kind left of its end.
+func (d disk) forget(kinds ...string) error {
+	var paths []string
+	for _, k := range kinds {
+		paths = append(paths, d.note(k+".exit"), d.note(k+".log"))
+	}
+	return removeDurably(paths...)
+}
+
+// said is the last thing a process of a kind said, for a person.
+func (d disk) said(kind string) string { return saidBy(d.note(kind)) }
+
+func lastLines(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	lines = lines[max(0, len(lines)-4):]
+	text = strings.Join(lines, "; ")
+	if len(text) > 600 {
+		text = text[len(text)-600:]
+	}
+	if text == "" {
+		return "it said nothing"
+	}
+	return text
+}
+
+// state reads all that the next step depends on, but for the configuration's check.
+func (d disk) state() (diskState, wish, error) {
+	var w wish
+	if _, err := loadJSON(d.note(wishFile), &w); err != nil {
+		return diskState{}, w, err
+	}
+	s := diskState{
+		Data: d.cluster(dataDir), Init: exists(d.path(initDir)), Copy: d.cluster(copyDir), Old: d.cluster(oldDir),
+		Torn:     exists(d.note(tornFile)),
+		InitDone: d.done("init"), BootstrapDone: d.done("bootstrap"), CopyDone: d.done("copy"), RewindDone: d.done("rewind"),
+		Wish: w.Kind, Armed: w.Armed, Attempts: w.Attempts,
+	}
+	if !s.Data && exists(d.path(dataDir)) {
+		return s, w, d.foreign()
+	}
+	return s, w, nil
+}
+
+// foreign says why a data folder without a cluster is not touched; an empty one is.
+func (d disk) foreign() error {
+	if err := os.Remove(d.path(dataDir)); err == nil || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return fmt.Errorf("looking for the cluster in %s: the folder is not empty and has no PG_VERSION, so it is no cluster of "+
+		"PostgreSQL: move what is in it elsewhere; it is never removed", d.path(dataDir))
+}

@@ -1,0 +1,228 @@
+package postgresql
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Follow points the server at its new primary. When its data cannot simply go on from there, it notes what must be done to it
+// and stops the server: the next process does that, and Follow is to be asked again once the server runs again.
+func (p *PostgreSQL) Follow(ctx context.Context, address string) error {
+	if !p.serving() {
+		return p.redirect(address)
+	}
+	err := p.with(ctx, &p.orders, func(c *conn) error {
+		f, err := p.examine(ctx, c, address)
+		if err != nil {
+			return fmt.Errorf("following %s: %w", address, err)
+		}
+		if f.kind != wishNone {
+			return p.wishFor(f)
+		}
+		return p.stream(ctx, c, address)
+	})
+	if stateOf(err) == cannotConnectNow {
+		return p.redirectCatchUp(address)
+	}
+	return err
+}
+
+// finding is what following an address takes.
+type finding struct {
+	kind    wishKind
+	address string
+	system  string
+	lost    *Lost
+}
+
+// examine compares this member's data with the primary's, and sees to it that the primary keeps what this member needs.
+func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (finding, error) {
+	f := finding{address: address}
+	row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+	if err != nil {
+		return f, err
+	}
+	if row[0] != "t" {
+		return f, fmt.Errorf("this member's engine is a primary: it must be fenced first")
+	}
+	own, err := identify(ctx, c) // before the primary is asked: what the primary has only grows
+	if err != nil {
+		return f, err
+	}
+	remote, err := p.dialPrimary(ctx, address)
+	if err != nil {
+		return f, err
+	}
+	defer remote.close()
+	primary, turns, err := identifyPrimary(ctx, remote)
+	if err != nil {
+		return f, err
+	}
+	f.system = primary.System
+	if f.kind, f.lost, err = p.judge(ctx, remote, own, primary, turns); err != nil {
+		return f, err
+	}
+	return f, p.keepSlot(ctx, remote, f.kind == wishCopy)
+}
+
+// identifyPrimary asks a server that must be a primary where it is and how it came there.
+func identifyPrimary(ctx context.Context, c *conn) (place, []turn, error) {
+	row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+	if err != nil {
+		return place{}, nil, err
+	}
+	if row[0] != "f" {
+		return place{}, nil, fmt.Errorf("it is no primary yet")
+	}
+	at, err := identify(ctx, c)
+	if err != nil || at.Timeline == 1 {
+		return at, nil, err
+	}
+	row, err = c.one(ctx, "TIMELINE_HISTORY "+strconv.FormatUint(uint64(at.Timeline), 10))
+	if err != nil {
+		return at, nil, err
+	}
+	turns, err := parseHistory(row[1])
+	return at, turns, err
+}
+
+// judge decides what must become of this member's data.
+func (p *PostgreSQL) judge(ctx context.Context, remote *conn, own, primary place, turns []turn) (wishKind, *Lost, error) {
+	if exists(p.disk.note(emptyFile)) {
+		return wishCopy, nil, nil
+	}
+	ownTurns, err := p.ownTurns(own.Timeline)
+	if err != nil {
+		return wishNone, nil, err
+	}
+	switch rel, fork := compare(own, ownTurns, primary, turns); rel {
+	case streams:
+		kept, err := stillThere(ctx, remote, own.LSN, primary.LSN)
+		if err != nil || kept {
+			return wishNone, nil, err
+		}
+		return wishCopy, nil, nil
+	case diverged:
+		return wishRewind, lostBetween(own, fork), nil
+	case ahead:
+		return wishCopy, lostBetween(own, fork), nil
+	default:
+		return wishCopy, nil, nil
+	}
+}
+
+// ownTurns is the history of this member's own timeline.
+func (p *PostgreSQL) ownTurns(timeline uint32) ([]turn, error) {
+	if timeline == 1 {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(filepath.Join(p.data(), "pg_wal", fmt.Sprintf("%08X.history", timeline)))
+	if err != nil {
+		return nil, fmt.Errorf("reading the history of timeline %d: %w", timeline, err)
+	}
+	return parseHistory(string(raw))
+}
+
+// stillThere reports whether the primary still has the WAL from a position on.
+func stillThere(ctx context.Context, remote *conn, from, upTo lsn) (bool, error) {
+	if from >= upTo {
+		return true, nil
+	}
+	row, err := remote.one(ctx, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'")
+	if err != nil {
+		return false, err
+	}
+	size, err := strconv.ParseUint(row[0], 10, 64)
+	if err != nil {
+		return false, fmt.Errorf("reading wal_segment_size %q", row[0])
+	}
+	rows, err := remote.query(ctx, "SELECT 1 FROM pg_catalog.pg_ls_waldir() WHERE pg_catalog.length(name) = 24 AND "+
+		"pg_catalog.right(name, 16) = '"+segmentNumber(from, size)+"' LIMIT 1")
+	return len(rows) > 0, err
+}
+
+// wishFor notes what must be done to the data, and stops the server so that it is done.
+func (p *PostgreSQL) wishFor(f finding) error {
+	w, err := p.wished()
+	if err != nil {
+		return err
+	}
+	if w.stale(f.address, f.system) {
+		w = wish{}
+	}
+	if w.Attempts >= maxAttempts {
+		return &RejoinError{Address: f.address, Attempts: w.Attempts, Reason: w.Reason}
+	}
+	kind := f.kind
+	if w.Kind == wishCopy {
+		kind = wishCopy // the rewind was tried already
+	}
+	if err := p.disk.forget("copy", "rewind"); err != nil {
+		return err
+	}
+	w.Kind, w.Address, w.System, w.Armed, w.Lost = kind, f.address, f.system, true, f.lost
+	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
+		return err
+	}
+	return p.stop()
+}
+
+// redirect tells a copy that is under way where to go on if it fails.
+func (p *PostgreSQL) redirect(address string) error {
+	w, err := p.wished()
+	if err != nil {
+		return err
+	}
+	if w.Kind != wishNone && w.Address != address {
+		w.Address, w.Attempts, w.Armed = address, 0, true
+		if err := saveJSON(p.disk.note(wishFile), w); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("following %s: the engine's data is being made (%s): ask again when it runs", address, w.Kind)
+}
+
+// redirectCatchUp leads a server that cannot be read yet to another primary.
+func (p *PostgreSQL) redirectCatchUp(address string) error {
+	found, err := loadJSON(p.disk.note(catchFile), &catchUp{})
+	if err != nil {
+		return err
+	}
+	if found {
+		if err := saveJSON(p.disk.note(catchFile), catchUp{Address: address}); err != nil {
+			return err
+		}
+		s := settings{conninfo: p.conninfo(address, p.config.ApplicationName+rejoining), standbys: nobody}
+		if _, err := p.writeSettings(p.currentLife(), s); err != nil {
+			return err
+		}
+		if err := p.hangUp(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("following %s: the engine is still loading its data: ask again when it runs", address)
+}
+
+// stream follows under this member's own name.
+func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error {
+	if err := removeDurably(p.disk.note(wishFile), p.disk.note(catchFile)); err != nil {
+		return err
+	}
+	s := settings{conninfo: p.conninfo(address, p.config.ApplicationName), slot: slotName(p.config.Member), standbys: nobody}
+	p.setUpstream(address)
+	if err := p.apply(ctx, c, s); err != nil {
+		return err
+	}
+	p.offerSlots(ctx, c)
+	return p.setDoor(ctx, c, following)
+}
+
+func (p *PostgreSQL) setUpstream(address string) {
+	p.mu.Lock()
+	p.upstream, p.linkLostAt = address, time.Now()
+	p.mu.Unlock()
+}

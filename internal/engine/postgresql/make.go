@@ -1,0 +1,81 @@
+package postgresql
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+// startInit makes a cluster, from nothing: what an earlier try left is removed.
+func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {
+	if err := p.disk.discard(initDir); err != nil {
+		return engine.Process{}, err
+	}
+	if err := p.disk.forget("init", "bootstrap"); err != nil {
+		return engine.Process{}, err
+	}
+	locale, encoding := p.config.Locale, p.config.Encoding
+	if locale == "" {
+		locale = "C.UTF-8"
+	}
+	if encoding == "" {
+		encoding = "UTF8"
+	}
+	return p.recorded(p.disk.note("init"), []string{
+		filepath.Join(bin, "initdb"), "--pgdata=" + p.disk.path(initDir), "--username=" + superuser, "--auth=trust",
+		"--data-checksums", "--locale=" + locale, "--encoding=" + encoding,
+	}), nil
+}
+
+// startBootstrap makes roles and database in the new cluster before any server runs on it: no one else can be there, and no
+// order's time is over before it is done.
+func (p *PostgreSQL) startBootstrap(bin string) (engine.Process, error) {
+	script, err := p.bootstrap()
+	if err != nil {
+		return engine.Process{}, err
+	}
+	// With the service's parameters: what the data saw last is the least that a standby starts with.
+	args := append([]string{filepath.Join(bin, "postgres"), "--single"}, p.serverArgs(p.disk.path(initDir))...)
+	proc := p.recorded(p.disk.note("bootstrap"), append(args, "-c", "synchronous_standby_names=", "-c", "exit_on_error=on",
+		"-c", "log_min_error_statement=panic", superuser))
+	proc.Stdin = []byte(script)
+	return proc, nil
+}
+
+// bootstrap is one statement a line, as the single-user server reads them.
+func (p *PostgreSQL) bootstrap() (string, error) {
+	lines := []string{"CREATE ROLE " + replicator + " LOGIN REPLICATION", "GRANT pg_monitor TO " + replicator}
+	if p.secrets.Replication != "" {
+		v, err := verifier("the members' password", p.secrets.Replication)
+		if err != nil {
+			return "", err
+		}
+		lines[0] += " PASSWORD " + quoteLiteral(v)
+	}
+	// What pg_rewind reads the primary's files with.
+	for _, f := range []string{"pg_ls_dir(text, boolean, boolean)", "pg_stat_file(text, boolean)", "pg_read_binary_file(text)",
+		"pg_read_binary_file(text, bigint, bigint, boolean)"} {
+		lines = append(lines, "GRANT EXECUTE ON FUNCTION pg_catalog."+f+" TO "+replicator)
+	}
+	if p.config.Owner != "" {
+		v, err := verifier("the owner's password", p.secrets.Owner)
+		if err != nil {
+			return "", err
+		}
+		lines = append(lines, "CREATE ROLE "+quoteName(p.config.Owner)+" LOGIN PASSWORD "+quoteLiteral(v))
+	}
+	if p.config.Database != "" && p.config.Database != superuser {
+		lines = append(lines, "CREATE DATABASE "+quoteName(p.config.Database)+" OWNER "+quoteName(p.config.Owner))
+	}
+	for _, line := range lines {
+		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' }) {
+			return "", fmt.Errorf("making the database %q of owner %q: a name holds a control character: correct it", p.config.Database, p.config.Owner)
+		}
+	}
+	return strings.Join(lines, "\n") + "\n", nil
+}
+
+func quoteName(s string) string    { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -1,0 +1,75 @@
+// Package postgresql drives PostgreSQL 15 to 18.
+//
+// The server always starts as a standby that follows nobody and lets nobody in; everything else is an order. What its data is
+// to become is on disk, and Process reads it there: see stage.go for the order of things.
+package postgresql
+
+import (
+	"path/filepath"
+	"sync"
+	"time"
+
+	"understudy.dev/understudy/internal/agentconfig"
+	"understudy.dev/understudy/internal/engine"
+)
+
+// Secrets are the passwords. They reach the server through standard input and a file in memory, never an argument.
+type Secrets struct {
+	// Replication is the members' own; with TLS they have none and show their certificates.
+	Replication string
+	// Owner of the database that is made with the service.
+	Owner string
+}
+
+// PostgreSQL drives one server in this pod.
+type PostgreSQL struct {
+	config  agentconfig.PostgreSQL
+	disk    disk
+	runDir  string // in memory, this user's alone: configuration, socket, password file
+	secrets Secrets
+
+	probing session // for probes
+	orders  session // for orders, so that neither waits for the other
+
+	mu         sync.Mutex
+	stage      step // what the process is that was started last
+	life       int  // grows with each process
+	major      int
+	generation int
+	settings   settings
+	upstream   string // the address it is to follow
+	paused     *time.Timer
+	wroteAt    time.Time
+	linkLostAt time.Time
+	quorum     engine.Quorum // in force
+}
+
+// New makes the adapter. dir is the data volume, runDir a folder in memory.
+func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *PostgreSQL {
+	return &PostgreSQL{config: config, disk: disk{dir: dir}, runDir: runDir, secrets: secrets}
+}
+
+var _ engine.Engine = (*PostgreSQL)(nil)
+
+// Port clients connect to.
+func (p *PostgreSQL) Port() int { return p.config.Port }
+
+// Persistent reports whether data outlives the process.
+func (p *PostgreSQL) Persistent() bool { return p.config.Persistent }
+
+func (p *PostgreSQL) run(name string) string { return filepath.Join(p.runDir, name) }
+func (p *PostgreSQL) socketDir() string      { return p.run("socket") }
+func (p *PostgreSQL) data() string           { return p.disk.path(dataDir) }
+
+// serving reports whether the process that was started last is the server.
+func (p *PostgreSQL) serving() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stage == runServer
+}
+
+func (p *PostgreSQL) currentLife() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.life
+}

@@ -1,0 +1,142 @@
+package postgresql
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+const (
+	// writeEvery is how often a probe of a primary writes: a disk that takes no writes is seen no later than that.
+	writeEvery = time.Second
+	// linkPatience is how long a link may stay down before the data is compared again: the primary may have let go of the WAL.
+	linkPatience = 10 * time.Second
+)
+
+// Probe asks for role, position and link.
+func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
+	hasData := !exists(p.disk.note(emptyFile))
+	if !p.serving() {
+		return engine.Report{Loading: true, HasData: hasData}, nil
+	}
+	var report engine.Report
+	err := p.with(ctx, &p.probing, func(c *conn) error {
+		var err error
+		if report, err = p.look(ctx, c); err == nil && report.Primary {
+			err = p.tend(ctx, c)
+		}
+		return err
+	})
+	if stateOf(err) == cannotConnectNow {
+		return engine.Report{Loading: true, HasData: hasData}, nil
+	}
+	if err == nil && !report.Primary && exists(p.disk.note(catchFile)) {
+		return engine.Report{Loading: true, HasData: hasData}, p.endCatchUp(ctx)
+	}
+	if err == nil && !report.Primary {
+		err = p.watchLink(report)
+	}
+	return report, err
+}
+
+const lookQuery = "SELECT pg_catalog.pg_is_in_recovery(), w.status, w.sender_host, w.sender_port " +
+	"FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true"
+
+// look reads what a report tells.
+func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
+	row, err := c.one(ctx, lookQuery)
+	if err != nil {
+		return engine.Report{}, err
+	}
+	at, err := identify(ctx, c)
+	if err != nil {
+		return engine.Report{}, err
+	}
+	r := engine.Report{
+		Primary: row[0] == "f", Offset: int64(at.LSN), History: at.history(), HasData: !exists(p.disk.note(emptyFile)), //nolint:gosec // a position stays far below 2^63
+	}
+	if r.Primary {
+		return r, nil
+	}
+	p.mu.Lock()
+	r.Upstream = p.upstream // while there is no link, it is where it tries
+	p.mu.Unlock()
+	if row[2] != "" {
+		r.Upstream = net.JoinHostPort(row[2], row[3])
+	}
+	r.LinkUp = row[1] == "streaming"
+	return r, nil
+}
+
+// tend proves at most once a second that a primary can commit, and ends connections that borrow a member's name.
+func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
+	p.mu.Lock()
+	due := time.Since(p.wroteAt) >= writeEvery && p.paused == nil
+	p.mu.Unlock()
+	if !due {
+		return nil
+	}
+	// As part of a transaction, so that it is flushed before it is answered. Replicas are not waited for.
+	if _, err := c.query(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, 'understudy', '')"); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.wroteAt = time.Now()
+	p.mu.Unlock()
+	return p.endImpostors(ctx, c)
+}
+
+// watchLink lets go of the data that a copy replaced once the copy streams, and looks anew at a link that stays down.
+func (p *PostgreSQL) watchLink(r engine.Report) error {
+	p.mu.Lock()
+	if r.LinkUp || p.upstream == "" {
+		p.linkLostAt = time.Now()
+	}
+	late := time.Since(p.linkLostAt) > linkPatience
+	if late {
+		p.linkLostAt = time.Now()
+	}
+	p.mu.Unlock()
+	if late {
+		go p.followAnew(r.Upstream)
+	}
+	if r.LinkUp {
+		return p.prove()
+	}
+	return nil
+}
+
+// followAnew follows the address that it was told, unless it was told otherwise meanwhile.
+func (p *PostgreSQL) followAnew(address string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = p.with(ctx, &p.orders, func(c *conn) error {
+		p.mu.Lock()
+		told := p.upstream
+		p.mu.Unlock()
+		if told != address {
+			return errors.New("told otherwise")
+		}
+		f, err := p.examine(ctx, c, address)
+		if err != nil || f.kind == wishNone {
+			return err
+		}
+		return p.wishFor(f)
+	})
+}
+
+// endCatchUp cuts the link by which a rewound server became readable: from here on it follows whom it is told to.
+func (p *PostgreSQL) endCatchUp(ctx context.Context) error {
+	return p.with(ctx, &p.orders, func(c *conn) error {
+		if !exists(p.disk.note(catchFile)) {
+			return nil // told to follow meanwhile
+		}
+		if err := p.apply(ctx, c, settings{standbys: nobody}); err != nil {
+			return err
+		}
+		return removeDurably(p.disk.note(catchFile))
+	})
+}

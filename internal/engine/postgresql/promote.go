@@ -1,0 +1,166 @@
+package postgresql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+// promoteAgain is how often the order is repeated: one that comes just after the primary was lost may lie unread while the
+// startup process sleeps.
+const promoteAgain = 10 * time.Millisecond
+
+// Promote makes the server accept writes. The order matters: the quorum first, the door last.
+func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.Report, error) {
+	var report engine.Report
+	names, err := standbyNames(quorum)
+	if err != nil {
+		return report, err
+	}
+	err = p.with(ctx, &p.orders, func(c *conn) error {
+		// From here on the data is the service's own: nothing that was wished for it before may happen to it.
+		if err := removeDurably(p.disk.note(wishFile), p.disk.note(catchFile), p.disk.note(emptyFile)); err != nil {
+			return err
+		}
+		p.setUpstream("")
+		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
+			return err
+		}
+		if err := leaveRecovery(ctx, c); err != nil {
+			return fmt.Errorf("promoting the engine: %w", err)
+		}
+		if err := p.setDoor(ctx, c, open); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.quorum = quorum
+		p.mu.Unlock()
+		var err error
+		if report, err = p.look(ctx, c); err == nil && !report.Primary {
+			err = fmt.Errorf("promoting the engine: it says it is a standby")
+		}
+		return err
+	})
+	if err == nil {
+		go p.afterPromotion()
+	}
+	return report, err
+}
+
+// leaveRecovery orders the promotion until it has happened.
+func leaveRecovery(ctx context.Context, c *conn) error {
+	var ordered time.Time
+	for {
+		row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+		if err != nil || row[0] == "f" {
+			return err
+		}
+		if time.Since(ordered) >= promoteAgain {
+			if _, err := c.query(ctx, "SELECT pg_catalog.pg_promote(wait => false)"); err != nil && stateOf(err) != notInRecovery {
+				return err
+			}
+			ordered = time.Now()
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// notInRecovery is what a server answers that was promoted between the question and the order.
+const notInRecovery = "55000"
+
+// afterPromotion does what clients need not wait for.
+func (p *PostgreSQL) afterPromotion() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = p.with(ctx, &p.orders, func(c *conn) error {
+		p.reserveSlots(ctx, c)
+		return p.prove()
+	})
+}
+
+// Configure changes the synchronous set of a primary, and returns when it is in force.
+func (p *PostgreSQL) Configure(ctx context.Context, quorum engine.Quorum) error {
+	names, err := standbyNames(quorum)
+	if err != nil {
+		return err
+	}
+	return p.with(ctx, &p.orders, func(c *conn) error {
+		p.mu.Lock()
+		before := p.quorum
+		p.mu.Unlock()
+		row, err := c.one(ctx, "SELECT pg_catalog.clock_timestamp()")
+		if err != nil {
+			return err
+		}
+		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
+			return err
+		}
+		if before.Replicas <= 0 && quorum.Replicas > 0 {
+			// Commits begin to wait when the checkpointer has read the set, which it has before a checkpoint that is asked for now.
+			if _, err := c.query(ctx, "CHECKPOINT"); err != nil {
+				return err
+			}
+		}
+		if stricter(before, quorum) {
+			if err := endSendersOlderThan(ctx, c, row[0]); err != nil {
+				return err
+			}
+		}
+		if err := verifySet(ctx, c, quorum); err != nil {
+			return fmt.Errorf("changing the synchronous set: %w", err)
+		}
+		p.mu.Lock()
+		p.quorum = quorum
+		p.mu.Unlock()
+		return nil
+	})
+}
+
+// stricter reports whether what satisfied a would not always satisfy b. A sender goes by the set that it has read, and a
+// stopped one might acknowledge by the old set yet.
+func stricter(a, b engine.Quorum) bool {
+	if a.Replicas <= 0 || b.Replicas <= 0 {
+		return b.Replicas > 0
+	}
+	gone := slices.ContainsFunc(a.Members, func(m string) bool { return !slices.Contains(b.Members, m) })
+	return b.Replicas > a.Replicas || gone || (len(a.Members) == 0) != (len(b.Members) == 0)
+}
+
+// endSendersOlderThan ends the senders that began before an instant, and returns when they are gone. The replicas come back.
+func endSendersOlderThan(ctx context.Context, c *conn, instant string) error {
+	for {
+		rows, err := c.query(ctx, "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_replication "+
+			"WHERE state <> 'startup' AND backend_start < "+quoteLiteral(instant))
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("ending the senders of the old synchronous set: %w", err)
+		}
+	}
+}
+
+// verifySet returns when every sender has the rank that the set gives its name.
+func verifySet(ctx context.Context, c *conn, q engine.Quorum) error {
+	for {
+		rows, err := c.query(ctx, "SELECT application_name, sync_priority FROM pg_catalog.pg_stat_replication WHERE state = 'streaming'")
+		if err != nil {
+			return err
+		}
+		wrong := slices.ContainsFunc(rows, func(r []string) bool {
+			listed := q.Replicas > 0 && (len(q.Members) == 0 || slices.Contains(q.Members, r[0]))
+			return listed != (r[1] != "0")
+		})
+		if !wrong {
+			return nil
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+}

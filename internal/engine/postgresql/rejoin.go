@@ -1,0 +1,97 @@
+package postgresql
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+// rejoining is added to the name under which a rewound server gets what it lacks to be readable: nothing that it
+// acknowledges under this name counts for anybody.
+const rejoining = ".rejoin"
+
+// catchUp is the primary whose WAL a rewound server needs before it can be read.
+type catchUp struct {
+	Address string `json:"address"`
+}
+
+// startCopy copies the primary into a fresh folder.
+func (p *PostgreSQL) startCopy(bin string, w wish) (engine.Process, error) {
+	if err := p.attempt(&w, "copy"); err != nil {
+		return engine.Process{}, err
+	}
+	if err := p.disk.discard(copyDir); err != nil {
+		return engine.Process{}, err
+	}
+	return p.recorded(p.disk.note("copy"), []string{
+		filepath.Join(bin, "pg_basebackup"), "--pgdata=" + p.disk.path(copyDir), "--dbname=" + p.conninfo(w.Address, p.config.ApplicationName+rejoining),
+		"--wal-method=stream", "--checkpoint=fast", "--slot=" + slotName(p.config.Member), "--no-manifest", "--no-password",
+	}), nil
+}
+
+// startRewind takes the data back to where it parted from the primary's. From here on it is no cluster until that ended well.
+func (p *PostgreSQL) startRewind(bin string, w wish) (engine.Process, error) {
+	if err := p.clearStale(); err != nil {
+		return engine.Process{}, err
+	}
+	if err := p.attempt(&w, "rewind"); err != nil {
+		return engine.Process{}, err
+	}
+	// pg_rewind lets a server that was killed recover first, alone, which one that is to be a standby refuses.
+	if err := removeDurably(filepath.Join(p.data(), "standby.signal")); err != nil {
+		return engine.Process{}, err
+	}
+	if err := writeDurably(p.disk.note(tornFile), nil); err != nil {
+		return engine.Process{}, err
+	}
+	return p.recorded(p.disk.note("rewind"), []string{
+		filepath.Join(bin, "pg_rewind"), "--target-pgdata=" + p.data(),
+		"--source-server=" + p.conninfo(w.Address, p.config.ApplicationName+rejoining) + " dbname=" + superuser,
+	}), nil
+}
+
+// attempt counts one, durably, before it begins; and keeps aside what it is going to destroy.
+func (p *PostgreSQL) attempt(w *wish, kind string) error {
+	if err := p.keepLost(w.Lost); err != nil {
+		return err
+	}
+	w.Attempts++
+	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
+		return err
+	}
+	return p.disk.forget(kind)
+}
+
+// rewindBegan reports whether pg_rewind came to the point after which it changes the data.
+func rewindBegan(log string) bool {
+	return strings.Contains(log, "rewinding from last common checkpoint")
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// wished is the wish on disk.
+func (p *PostgreSQL) wished() (wish, error) {
+	var w wish
+	_, err := loadJSON(p.disk.note(wishFile), &w)
+	return w, err
+}
+
+// checkName is where the check of this very configuration is recorded: a new pod and a new configuration are checked anew.
+func (p *PostgreSQL) checkName() string {
+	return p.run("check-" + digest(p.configuration()+strings.Join(p.serverArgs(p.data()), "\n")))
+}
+
+func (p *PostgreSQL) checked() outcome {
+	raw, err := os.ReadFile(p.checkName() + ".exit")
+	switch {
+	case err != nil:
+		return unknown
+	case strings.TrimSpace(string(raw)) == "0":
+		return succeed
+	}
+	return failed
+}

@@ -1,0 +1,76 @@
+package postgresql
+
+import (
+	"strings"
+	"testing"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+func TestBootstrapAndPromote(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, 0).start().running()
+	r, _ := m.report()
+	if r.Primary || r.HasData || r.LinkUp || r.Upstream != "" || r.Offset == 0 || !strings.HasSuffix(r.History, "/1") {
+		t.Errorf("an empty member reports %+v", r)
+	}
+	if _, err := m.client(); err == nil {
+		t.Error("a client was let in before the promotion")
+	}
+	m.wantStages(runInit, runBootstrap, runServer)
+	p := m.promote(engine.Quorum{})
+	if !strings.HasSuffix(p.History, "/2") {
+		t.Errorf("the promotion began no history of its own: %+v", p)
+	}
+	m.sql("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+	if got := m.sql("SELECT count(*) FROM t"); got != "1" {
+		t.Errorf("read %s rows", got)
+	}
+	// Killed, it comes back as a standby with its data, and lets nobody in.
+	m.crash()
+	until(t, "it is a standby again", func() bool { r, ok := m.report(); return ok && !r.Primary })
+	if r, _ := m.report(); !r.HasData || r.Offset < p.Offset || r.History != p.History {
+		t.Errorf("after a crash: %+v, was %+v", r, p)
+	}
+	if _, err := m.client(); err == nil {
+		t.Error("a client was let in after the crash")
+	}
+}
+
+func TestFollowStreamsAndDetachCuts(t *testing.T) {
+	t.Parallel()
+	a, b := newMember(t, 0).start().running(), newMember(t, 1).start().running()
+	a.promote(engine.Quorum{})
+	a.sql("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+	b.follows(a)
+	b.wantStages(runInit, runBootstrap, runServer, runCopy, runServer)
+	pr, _ := a.report()
+	b.reaches(pr.Offset)
+	br, _ := b.report()
+	if !br.HasData || br.History != pr.History {
+		t.Errorf("follows with %+v, the primary has %+v", br, pr)
+	}
+	until(t, "it is readable", func() bool { c, err := b.client(); return err == nil && c.Close(within(t)) == nil })
+	if got := b.sql("SELECT count(*) FROM t"); got != "1" {
+		t.Errorf("read %s rows", got)
+	}
+	until(t, "the data from before is gone", func() bool { return !exists(b.disk.path(oldDir)) })
+
+	cut, err := b.Detach(within(t), 0)
+	if err != nil || cut.Upstream != "" || cut.LinkUp || cut.Primary {
+		t.Fatalf("detached: %+v, %v", cut, err)
+	}
+	a.sql("INSERT INTO t SELECT generate_series(1, 1000)")
+	until(t, "the primary has no standby", func() bool { return a.sql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "0" })
+	if r, ok := b.report(); !ok || r.Offset != cut.Offset {
+		t.Errorf("after the cut at %d it has %+v", cut.Offset, r)
+	}
+	if got := b.sql("SELECT count(*) FROM t"); got != "1" {
+		t.Errorf("%s rows arrived after the cut", got)
+	}
+	// What it missed is streamed when it follows again, without another copy.
+	b.follows(a)
+	pr, _ = a.report()
+	b.reaches(pr.Offset)
+	b.wantStages(runInit, runBootstrap, runServer, runCopy, runServer)
+}

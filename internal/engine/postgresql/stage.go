@@ -1,0 +1,134 @@
+package postgresql
+
+// step is what comes next on the way to a server that runs: a change of files, or one life of the engine's process.
+type step string
+
+const (
+	// Changes of files. Each can be repeated, and is over when the state of the disk says so.
+	adoptInit    step = "AdoptInit"    // the new cluster becomes the data
+	forgetInit   step = "ForgetInit"   // what is left of making it goes
+	setAside     step = "SetAside"     // the data makes room for a copy, and is kept
+	dropUnproven step = "DropUnproven" // a copy that never streamed makes room for the next; the good data stays aside
+	adoptCopy    step = "AdoptCopy"    // the copy becomes the data
+	restoreOld   step = "RestoreOld"   // the data that was set aside is the data again
+	finishCopy   step = "FinishCopy"   // the wish for a copy is fulfilled
+	finishRewind step = "FinishRewind" // the wish for a rewind is fulfilled
+	copyInstead  step = "CopyInstead"  // the rewind failed: a copy is wished instead
+	disarm       step = "Disarm"       // not tried again before somebody asks
+
+	// Processes.
+	runInit      step = "Init"
+	runBootstrap step = "Bootstrap"
+	runCopy      step = "Copy"
+	runRewind    step = "Rewind"
+	runCheck     step = "Check"
+	runServer    step = "Server"
+
+	// Dead ends, of which only a person leads out.
+	refuseTorn   step = "RefuseTorn"
+	refuseConfig step = "RefuseConfig"
+)
+
+// outcome of the last process of a kind.
+type outcome string
+
+const (
+	unknown outcome = "" // it never ran, or was killed before it could say
+	succeed outcome = "ok"
+	failed  outcome = "failed"
+)
+
+// maxAttempts is how often a copy or a rewind is tried for one wish.
+const maxAttempts = 3
+
+// diskState is all that the next step depends on.
+type diskState struct {
+	// Data, Init, Copy and Old: the folder is there. Data and Old hold a cluster; Old is what was set aside for a copy that
+	// has not streamed yet, so while it is there Data is not proven.
+	Data, Init, Copy, Old bool
+	// Torn: a rewind of Data began and did not end well, so Data is no cluster any more.
+	Torn bool
+	// How the last process of each kind ended; CheckDone is of the configuration as it is now.
+	InitDone, BootstrapDone, CopyDone, RewindDone, CheckDone outcome
+	// What the data is to become, whether it is to be tried now, and how often it was.
+	Wish     wishKind
+	Armed    bool
+	Attempts int
+}
+
+// next decides what comes next. It never lets data go for which there is no proven replacement.
+func next(s diskState) step {
+	switch {
+	case s.Wish == wishCopy && s.CopyDone == succeed:
+		return nextOfCopied(s)
+	case !s.Data && s.Old:
+		return restoreOld
+	case !s.Data:
+		return nextOfNothing(s)
+	case s.InitDone != unknown || s.BootstrapDone != unknown || s.Init:
+		return forgetInit
+	}
+	if st := nextOfWish(s); st != "" {
+		return st
+	}
+	switch {
+	case s.Torn:
+		return refuseTorn
+	case s.CheckDone == succeed:
+		return runServer
+	case s.CheckDone == failed:
+		return refuseConfig
+	default:
+		return runCheck
+	}
+}
+
+// nextOfCopied puts a complete copy in the data's place.
+func nextOfCopied(s diskState) step {
+	switch {
+	case !s.Copy && s.Data:
+		return finishCopy
+	case !s.Copy && s.Old:
+		return restoreOld
+	case !s.Copy:
+		return disarm // somebody removed it
+	case s.Data && s.Old:
+		return dropUnproven
+	case s.Data:
+		return setAside
+	default:
+		return adoptCopy
+	}
+}
+
+// nextOfNothing makes a cluster. One that was interrupted is made again from its beginning.
+func nextOfNothing(s diskState) step {
+	switch {
+	case !s.Init || s.InitDone != succeed || s.BootstrapDone == failed:
+		return runInit
+	case s.BootstrapDone == succeed:
+		return adoptInit
+	default:
+		return runBootstrap
+	}
+}
+
+// nextOfWish replaces or rewinds data; "" when nothing is wished for, or only once more when somebody asks.
+func nextOfWish(s diskState) step {
+	more := s.Attempts < maxAttempts
+	switch {
+	case s.Wish == wishRewind && s.RewindDone == succeed:
+		return finishRewind
+	case s.Wish == wishRewind && (s.RewindDone == failed || s.Torn):
+		return copyInstead
+	case s.Wish == wishRewind && s.Armed && more:
+		return runRewind
+	case s.Wish == wishCopy && s.CopyDone == failed && s.Armed && !s.Torn:
+		return disarm // the data is whole: serve it, until whoever knows the primary says where to copy from
+	case s.Wish == wishCopy && (s.Armed || s.Torn) && more:
+		return runCopy
+	case s.Wish != wishNone && s.Armed:
+		return disarm
+	}
+	return ""
+}
