@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -171,14 +172,17 @@ func TestNameTaken(t *testing.T) {
 // TestEngines: what this version cannot run, when it is new and when something runs already.
 func TestEngines(t *testing.T) {
 	s := newStage(t)
-	pg := redis("pg")
-	pg.Spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
-	s.create(pg)
-	s.stalled("pg", v1alpha1.ReasonEngineNotSupported, "spec.engine.postgresql", "use spec.engine.redis")
-	if err := api.Get(s.ctx, s.key("pg"), &appsv1.StatefulSet{}); err == nil {
+	custom, command := redis("mine"), []string{"true"}
+	custom.Spec.Engine = v1alpha1.EngineSpec{Custom: &v1alpha1.CustomSpec{Port: 7000, Command: command, Hooks: v1alpha1.CustomHooks{
+		Position: command, Promote: command, Follow: command, Health: command,
+	}}}
+	s.create(custom)
+	s.stalled("mine", v1alpha1.ReasonEngineNotSupported, "spec.engine.custom", "use spec.engine.redis")
+	if err := api.Get(s.ctx, s.key("mine"), &appsv1.StatefulSet{}); err == nil {
 		t.Error("a StatefulSet was made for it")
 	}
 	svc := redis("cache")
+	svc.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
 	s.create(svc)
 	s.serve("cache")
 	s.healthy("cache")

@@ -31,6 +31,9 @@ func TestRefusals(t *testing.T) {
 		"two engines": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine.PostgreSQL = &v1alpha1.PostgreSQLSpec{}
 		}), "exactly one of engine.redis, engine.postgresql and engine.custom must be set"},
+		"postgresql without volumes": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
+		}), "storage must be set with engine.postgresql"},
 		"no engine": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine.Redis = nil
 		}), "spec.engine: Required value"},

@@ -22,7 +22,7 @@ import (
 // pod makes a member's pod, as the StatefulSet's controller and a kubelet would: an API server alone has neither.
 func (s *stage) pod(service string, ordinal int, change ...func(*corev1.Pod)) *corev1.Pod {
 	s.Helper()
-	labels := workload.Labels(service, workload.ComponentMember)
+	labels := workload.Selector(service)
 	pod := &corev1.Pod{}
 	pod.Name, pod.Labels = names.Member(service, ordinal), labels
 	pod.Spec.NodeName = "node-" + strconv.Itoa(ordinal)

@@ -32,6 +32,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.replication) || !has(self.replication.synchronous) || self.replication.synchronous.quorum < self.replicas",message="replication.synchronous.quorum must be smaller than replicas: the primary itself is not counted"
 // +kubebuilder:validation:XValidation:rule="has(self.storage) == has(oldSelf.storage)",message="storage cannot be added or removed once the service exists: create a new service and move the data"
+// +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || has(self.storage)",message="storage must be set with engine.postgresql: a database without a volume is lost with its pod"
 type ReplicatedServiceSpec struct {
 	// replicas is the number of members, the primary included. With one member there is nobody to take over.
 	// +kubebuilder:validation:Minimum=1

@@ -134,7 +134,7 @@ func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedServi
 	}
 	fo := &v1alpha1.Failover{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Namespace: service.Namespace, Labels: workload.Labels(service.Name, "failover"),
+			Name: name, Namespace: service.Namespace, Labels: workload.Labels(service, "failover"),
 			OwnerReferences: []metav1.OwnerReference{workload.Owner(service)},
 		},
 		Spec: v1alpha1.FailoverSpec{ServiceRef: v1alpha1.LocalReference{Name: service.Name}, Type: v1alpha1.TypeAutomatic},

@@ -35,7 +35,7 @@ func unsupported(format string, args ...any) Problem {
 func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) (*v1alpha1.ReplicatedService, []Problem) {
 	out := svc.DeepCopy()
 	problems := engineProblems(svc)
-	if svc.Spec.Engine.Redis == nil {
+	if svc.Spec.Engine.Custom != nil {
 		out.Spec.Engine = v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{}}
 	}
 	if set == nil {
@@ -46,28 +46,26 @@ func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) (*v1alp
 			"spec.replicas cannot be changed yet: %d members go on running; set it back to %d", runs, runs))
 		out.Spec.Replicas = &runs
 	}
-	if runs := runningPort(set); runs != 0 && runs != workload.Port(svc) {
-		if svc.Spec.Engine.Redis != nil {
-			problems = append(problems, unsupported(
-				"spec.engine.redis.port cannot be changed once the service exists: it stays %d; set it back", runs))
-		}
-		out.Spec.Engine.Redis.Port = runs
+	engine := workload.EngineOf(svc)
+	switch name, port := running(set); {
+	case name == "":
+	case name != engine.Name:
+		problems = append(problems, Problem{Reason: v1alpha1.ReasonEngineNotSupported, Blocking: true, Message: fmt.Sprintf(
+			"spec.engine cannot be changed once the service exists: %s goes on running; set it back, or make a new service", name)})
+		out.Spec.Engine = engineOf(name, port)
+	case port != engine.Port:
+		problems = append(problems, unsupported(
+			"%s cannot be changed once the service exists: it stays %d; set it back", engine.Field("port"), port))
+		setPort(&out.Spec.Engine, port)
 	}
 	return out, append(problems, storageProblems(out, set)...)
 }
 
 func engineProblems(svc *v1alpha1.ReplicatedService) []Problem {
 	var out []Problem
-	engine := ""
-	switch {
-	case svc.Spec.Engine.PostgreSQL != nil:
-		engine = "postgresql"
-	case svc.Spec.Engine.Custom != nil:
-		engine = "custom"
-	}
-	if engine != "" {
-		out = append(out, Problem{Reason: v1alpha1.ReasonEngineNotSupported, Blocking: true, Message: fmt.Sprintf(
-			"spec.engine.%s cannot be run by this version yet: use spec.engine.redis", engine)})
+	if svc.Spec.Engine.Custom != nil {
+		out = append(out, Problem{Reason: v1alpha1.ReasonEngineNotSupported, Blocking: true, Message: "spec.engine.custom cannot be run by this version " +
+			"yet: use spec.engine.redis or spec.engine.postgresql"})
 	}
 	if p := svc.Spec.Placement; p != nil && p.PreferredZone != "" {
 		out = append(out, unsupported("spec.placement.preferredZone is not heeded by this version yet: remove it"))
@@ -96,15 +94,33 @@ func storageProblems(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) [
 	return out
 }
 
-func runningPort(set *appsv1.StatefulSet) int32 {
+// running is the engine of the pods that a StatefulSet makes, and its port.
+func running(set *appsv1.StatefulSet) (engine string, port int32) {
 	for _, c := range set.Spec.Template.Spec.Containers {
 		for _, p := range c.Ports {
-			if c.Name == names.EngineContainer && p.Name == workload.PortName {
-				return p.ContainerPort
+			if c.Name == names.EngineContainer && slices.Contains(workload.EngineNames(), p.Name) {
+				return p.Name, p.ContainerPort
 			}
 		}
 	}
-	return 0
+	return "", 0
+}
+
+func engineOf(name string, port int32) v1alpha1.EngineSpec {
+	spec := v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{}}
+	if name != "redis" {
+		spec = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
+	}
+	setPort(&spec, port)
+	return spec
+}
+
+func setPort(spec *v1alpha1.EngineSpec, port int32) {
+	if spec.Redis != nil {
+		spec.Redis.Port = port
+	} else if spec.PostgreSQL != nil {
+		spec.PostgreSQL.Port = port
+	}
 }
 
 func policyProblems(s *scope) []Problem {

@@ -105,9 +105,8 @@ func (r *Reconciler) ours(ctx context.Context, s *scope, name string) (*corev1.S
 
 // ensurePassword makes a password, or checks the user's.
 func (r *Reconciler) ensurePassword(ctx context.Context, s *scope) error {
-	redis := s.effective.Spec.Engine.Redis
-	if redis.PasswordSecretRef != nil {
-		return r.checkPassword(ctx, s, *redis.PasswordSecretRef)
+	if ref := workload.EngineOf(s.effective).Password; ref != nil {
+		return r.checkPassword(ctx, s, *ref)
 	}
 	s.passwordSecret, s.passwordKey = names.AuthSecret(s.svc.Name), names.PasswordKey
 	if !s.mayBuild() {
@@ -139,7 +138,7 @@ func (r *Reconciler) checkPassword(ctx context.Context, s *scope, ref v1alpha1.S
 }
 
 func passwordProblem(s *scope, have *corev1.Secret) (Problem, bool) {
-	const field = "spec.engine.redis.passwordSecretRef"
+	field := workload.EngineOf(s.effective).Field("passwordSecretRef")
 	switch {
 	case have == nil:
 		return Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: fmt.Sprintf(

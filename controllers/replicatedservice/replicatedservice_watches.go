@@ -15,6 +15,7 @@ import (
 	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/members"
 	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/workload"
 )
 
 // Feed turns keys of services into events of a channel source.
@@ -65,8 +66,8 @@ func (r *Reconciler) servicesOfSecret(ctx context.Context, obj client.Object) []
 
 func secretsOf(svc *v1alpha1.ReplicatedService) []string {
 	out := []string{names.CASecret(svc.Name), names.CertsSecret(svc.Name), names.AuthSecret(svc.Name)}
-	if e := svc.Spec.Engine.Redis; e != nil && e.PasswordSecretRef != nil {
-		out = append(out, e.PasswordSecretRef.Name)
+	if ref := workload.EngineOf(svc).Password; ref != nil {
+		out = append(out, ref.Name)
 	}
 	return out
 }

@@ -63,11 +63,12 @@ func Terms(spec v1alpha1.FailoverPolicySpec, service v1alpha1.ReplicatedServiceS
 		EngineTimeoutMillis: int64(d.EngineTimeoutMilliseconds),
 		Partition:           failover.PartitionChoice(spec.PartitionChoice),
 		TwoWriters:          spec.PartitionException == v1alpha1.ExceptionAcceptTwoWriters,
-		EveryWaits:          spec.Acknowledgement == v1alpha1.AcknowledgementWait,
-		Mode:                failover.Mode(spec.Mode),
-		MaxLagBytes:         ptr.Deref(spec.Candidates.MaxLagBytes, 0),
-		Excluded:            slices.Clone(spec.Candidates.Excluded),
-		MinReplicasToWrite:  int(ptr.Deref(spec.MinReplicasToWrite, 0)),
+		// Redis acknowledges before a replica has the write; PostgreSQL's commits wait by themselves.
+		EveryWaits:         spec.Acknowledgement == v1alpha1.AcknowledgementWait || service.Engine.PostgreSQL != nil,
+		Mode:               failover.Mode(spec.Mode),
+		MaxLagBytes:        ptr.Deref(spec.Candidates.MaxLagBytes, 0),
+		Excluded:           slices.Clone(spec.Candidates.Excluded),
+		MinReplicasToWrite: int(ptr.Deref(spec.MinReplicasToWrite, 0)),
 	}
 	slices.Sort(terms.Excluded)
 	if r := service.Replication; r != nil && r.Mode == v1alpha1.Synchronous && r.Synchronous != nil {

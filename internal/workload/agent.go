@@ -15,18 +15,11 @@ import (
 )
 
 func agentConfig(svc *v1alpha1.ReplicatedService) string {
-	config := agentconfig.Config{
-		Service: svc.Name, Namespace: svc.Namespace, ServiceUID: string(svc.UID),
-		Redis: &agentconfig.Redis{Port: int(Port(svc)), Persistent: svc.Spec.Storage != nil},
-	}
-	if r := svc.Spec.Replication; r != nil {
-		config.Redis.Synchronous = r.Mode == v1alpha1.Synchronous
-	}
-	if r := svc.Spec.Engine.Redis; r != nil && len(r.Parameters) > 0 {
-		config.Redis.Parameters = map[string]string{}
-		for k, v := range r.Parameters {
-			config.Redis.Parameters[k] = string(v)
-		}
+	config := agentconfig.Config{Service: svc.Name, Namespace: svc.Namespace, ServiceUID: string(svc.UID)}
+	if EngineOf(svc).Name == postgresqlEngine {
+		config.PostgreSQL = postgresqlConfig(svc)
+	} else {
+		config.Redis = redisConfig(svc)
 	}
 	raw, _ := json.MarshalIndent(config, "", "  ") // strings and numbers only: it cannot fail
 	return string(raw)

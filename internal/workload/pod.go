@@ -27,7 +27,7 @@ func installContainer(in Input) corev1.Container {
 // engineContainer has no liveness probe on purpose: the agent as PID 1 ends when it cannot go on, and a kubelet that
 // kills members in the middle of a failover makes an outage out of a hiccup.
 func engineContainer(in Input) corev1.Container {
-	t := in.Service.Spec.Template
+	t, engine := in.Service.Spec.Template, EngineOf(in.Service)
 	c := corev1.Container{
 		Name:            names.EngineContainer,
 		Image:           t.Image,
@@ -43,7 +43,7 @@ func engineContainer(in Input) corev1.Container {
 			fieldEnv("HOST_IP", "status.hostIP"),
 		},
 		Ports: []corev1.ContainerPort{
-			{Name: PortName, ContainerPort: Port(in.Service), Protocol: corev1.ProtocolTCP},
+			{Name: engine.Name, ContainerPort: engine.Port, Protocol: corev1.ProtocolTCP},
 			{Name: "agent", ContainerPort: names.AgentPort, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: names.MetricsPort, Protocol: corev1.ProtocolTCP},
 		},
@@ -62,6 +62,7 @@ func engineContainer(in Input) corev1.Container {
 			{Name: "secret", MountPath: names.SecretDir, ReadOnly: true},
 			{Name: dataVolume, MountPath: names.DataDir},
 			{Name: "tmp", MountPath: "/tmp"},
+			{Name: "run", MountPath: names.RunDir},
 		},
 	}
 	if t.Resources != nil {
@@ -80,7 +81,9 @@ func volumes(in Input) []corev1.Volume {
 			SecretName: secret, Items: items, DefaultMode: ptr.To[int32](0o440),
 		}}}
 	}
+	memory := corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("16Mi"))}
 	out := []corev1.Volume{
+		{Name: "run", VolumeSource: corev1.VolumeSource{EmptyDir: &memory}},
 		empty("bin"), empty("state"), empty("tmp"),
 		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: names.ConfigMap(name)},

@@ -37,7 +37,7 @@ func shaped(in Input, name, component string, shape *v1alpha1.ServiceShape) *cor
 		Spec: corev1.ServiceSpec{
 			Type:           corev1.ServiceTypeClusterIP,
 			IPFamilyPolicy: ptr.To(corev1.IPFamilyPolicyPreferDualStack),
-			Ports:          []corev1.ServicePort{servicePort(PortName, Port(in.Service))},
+			Ports:          []corev1.ServicePort{enginePort(in.Service)},
 		},
 	}
 	if shape != nil {
@@ -61,11 +61,16 @@ func MembersService(in Input) *corev1.Service {
 			PublishNotReadyAddresses: true,
 			Selector:                 Selector(in.Service.Name),
 			Ports: []corev1.ServicePort{
-				servicePort(PortName, Port(in.Service)),
+				enginePort(in.Service),
 				servicePort("agent", names.AgentPort),
 			},
 		},
 	}
+}
+
+func enginePort(svc *v1alpha1.ReplicatedService) corev1.ServicePort {
+	engine := EngineOf(svc)
+	return servicePort(engine.Name, engine.Port)
 }
 
 func servicePort(name string, port int32) corev1.ServicePort {
@@ -74,7 +79,7 @@ func servicePort(name string, port int32) corev1.ServicePort {
 
 // Budget is the one PodDisruptionBudget of a service; nil with one member, which could never be drained otherwise.
 func Budget(in Input) *policyv1.PodDisruptionBudget {
-	if ptr.Deref(in.Service.Spec.Replicas, 3) < 2 {
+	if members(in.Service) < 2 {
 		return nil
 	}
 	allowed := intstr.FromInt32(0)
@@ -121,7 +126,7 @@ func emptySlice(svc *v1alpha1.ReplicatedService, service, component string, fami
 		AddressType: discoveryv1.AddressType(family),
 		Endpoints:   []discoveryv1.Endpoint{},
 		Ports: []discoveryv1.EndpointPort{{
-			Name: ptr.To(PortName), Port: ptr.To(Port(svc)), Protocol: ptr.To(corev1.ProtocolTCP),
+			Name: ptr.To(EngineOf(svc).Name), Port: ptr.To(EngineOf(svc).Port), Protocol: ptr.To(corev1.ProtocolTCP),
 		}},
 	}
 }

@@ -22,7 +22,7 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: in.meta(svc.Name, ComponentMember),
 		Spec: appsv1.StatefulSetSpec{
-			Replicas:            ptr.To(ptr.Deref(svc.Spec.Replicas, 3)),
+			Replicas:            ptr.To(int32(members(svc))),
 			ServiceName:         names.MembersService(svc.Name),
 			Selector:            &metav1.LabelSelector{MatchLabels: Selector(svc.Name)},
 			PodManagementPolicy: appsv1.ParallelPodManagement,
@@ -72,7 +72,7 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 	annotations["kubectl.kubernetes.io/default-container"] = names.EngineContainer
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
-			Labels:      merged(labels, Labels(svc.Name, ComponentMember)),
+			Labels:      merged(labels, Labels(svc, ComponentMember)),
 			Annotations: annotations,
 		},
 		Spec: corev1.PodSpec{

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/api/v1alpha1/keys"
@@ -19,8 +20,6 @@ const (
 	// SliceManager is the value of endpointslice.kubernetes.io/managed-by: Kubernetes' own controllers leave such
 	// slices alone.
 	SliceManager = "understudy.dev"
-	// PortName names the engine's port in Services and slices.
-	PortName = "redis"
 	// ComponentMember, ComponentPrimary and ComponentReplicas are values of app.kubernetes.io/component.
 	ComponentMember   = "member"
 	ComponentPrimary  = "primary"
@@ -39,13 +38,7 @@ type Input struct {
 	Redundant bool
 }
 
-// Port is the engine's port.
-func Port(svc *v1alpha1.ReplicatedService) int32 {
-	if r := svc.Spec.Engine.Redis; r != nil && r.Port != 0 {
-		return r.Port
-	}
-	return 6379
-}
+func members(svc *v1alpha1.ReplicatedService) int { return int(ptr.Deref(svc.Spec.Replicas, 3)) }
 
 // Selector matches the members' pods.
 func Selector(service string) map[string]string {
@@ -56,14 +49,14 @@ func Selector(service string) map[string]string {
 }
 
 // Labels are those of every owned object.
-func Labels(service, component string) map[string]string {
+func Labels(svc *v1alpha1.ReplicatedService, component string) map[string]string {
 	return map[string]string{
-		keys.LabelService:              service,
-		"app.kubernetes.io/name":       "redis",
-		"app.kubernetes.io/instance":   service,
+		keys.LabelService:              svc.Name,
+		"app.kubernetes.io/name":       EngineOf(svc).Name,
+		"app.kubernetes.io/instance":   svc.Name,
 		"app.kubernetes.io/component":  component,
 		"app.kubernetes.io/managed-by": ManagedBy,
-		"app.kubernetes.io/part-of":    service,
+		"app.kubernetes.io/part-of":    svc.Name,
 	}
 }
 
@@ -77,7 +70,7 @@ func Meta(svc *v1alpha1.ReplicatedService, name, component string) metav1.Object
 	return metav1.ObjectMeta{
 		Name:            name,
 		Namespace:       svc.Namespace,
-		Labels:          Labels(svc.Name, component),
+		Labels:          Labels(svc, component),
 		OwnerReferences: []metav1.OwnerReference{Owner(svc)},
 	}
 }

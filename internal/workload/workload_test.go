@@ -176,7 +176,7 @@ func TestBudget(t *testing.T) {
 }
 
 func TestServices(t *testing.T) {
-	if s := PrimaryService(input()); len(s.Spec.Selector) != 0 || s.Spec.Ports[0].Name != PortName || s.Spec.Ports[0].Port != 6379 {
+	if s := PrimaryService(input()); len(s.Spec.Selector) != 0 || s.Spec.Ports[0].Name != "redis" || s.Spec.Ports[0].Port != 6379 {
 		t.Errorf("the primary's Service %+v", s.Spec)
 	}
 	if s := ReplicasService(input()); s != nil {
