@@ -374,9 +374,8 @@ func (a *Agent) saveData() {
 	p := a.obs.Engine.Position
 	a.data.DataEpoch, a.data.Offset, a.data.Whole = p.DataEpoch, p.Offset, p.Whole
 	record := a.data
-	a.disk.do(0, func(context.Context) {
-		if err := a.Store.SaveData(record); err != nil {
-			a.Log.Error(err, "The data's epoch could not be noted")
-		}
-	}, func() {})
+	var err error
+	a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
+		a.noteDisk(err, "The data's epoch could not be noted")
+	})
 }

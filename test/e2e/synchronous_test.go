@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
@@ -39,7 +40,9 @@ func synchronous(t *testing.T, name string) fixture {
 	return redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
 		obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
 		obj.Spec.Replication = &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous, Synchronous: &v1alpha1.SynchronousSpec{Quorum: 1}}
-		obj.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("64Mi"), Retention: v1alpha1.DeleteVolumes}
+		obj.Spec.Storage = &v1alpha1.StorageSpec{
+			Size: resource.MustParse("256Mi"), StorageClassName: ptr.To("disk"), Retention: v1alpha1.DeleteVolumes,
+		}
 	}).ready(t)
 }
 
@@ -68,8 +71,8 @@ func TestSoak(t *testing.T) {
 	count := 0
 	for end := time.Now().Add(*soakFor); time.Now().Before(end) && !t.Failed(); {
 		drawn := []disturbance{disturbances[random.IntN(len(disturbances))]}
-		if random.IntN(3) == 0 {
-			drawn = append(drawn, disturbances[random.IntN(len(disturbances))])
+		if second := disturbances[random.IntN(len(disturbances))]; random.IntN(3) == 0 && !drawn[0].alone && !second.alone {
+			drawn = append(drawn, second)
 		}
 		f.disturb(t, drawn...)
 		count += len(drawn)
