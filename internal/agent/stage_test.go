@@ -57,8 +57,15 @@ func run(member string) failover.Run {
 
 var errDisk = errors.New("input/output error")
 
-// newStage is a service of three whose epoch 1 holder holds; self's agent starts and reads that, and is connected to the others.
+// newStage is a service of three whose epoch 1 holder holds; self's agent starts, is connected to the others, and reads that.
 func newStage(t *testing.T, self, holder string, persistent bool) *stage {
+	s := bareStage(t, self, holder, persistent)
+	s.happens(func() { s.a.OnLease(s.api.lease, true) })
+	return s
+}
+
+// bareStage is the same before the Lease is read, and before the agent has done anything.
+func bareStage(t *testing.T, self, holder string, persistent bool) *stage {
 	s := &stage{t: t, now: 1_000_000_000, shut: map[string]bool{}, fails: map[string]error{}, peers: map[string]*fakePeer{}}
 	s.engine = &fakeEngine{s: s, persistent: persistent}
 	s.guard = &fakeGuard{s: s}
@@ -81,15 +88,13 @@ func newStage(t *testing.T, self, holder string, persistent bool) *stage {
 			s.connect(m.Name)
 		}
 	}
-	s.happens(func() { s.a.OnLease(s.api.lease, true) })
 	return s
 }
 
 // serving is a stage whose agent serves as primary of epoch 1, and has said so in the Lease.
 func serving(t *testing.T, persistent bool) *stage {
 	s := newStage(t, "m-0", "m-0", persistent)
-	s.until("epoch 1 is open", func() bool { return s.a.obs.Serving() && s.api.lease.Terms.Opened == 1 })
-	s.pass(500 * time.Millisecond)
+	s.opened()
 	return s
 }
 

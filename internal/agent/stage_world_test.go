@@ -157,7 +157,7 @@ func (s *stage) connect(member string) {
 	p := &fakePeer{s: s}
 	p.link = &Link{Run: run(member), Outbound: true, Peer: p}
 	s.peers[member] = p
-	s.happens(func() { s.a.OnLink(p.link) })
+	s.a.OnLink(p.link)
 }
 
 func (p *fakePeer) RemoteIP() string  { return "10.0.0.9" }
