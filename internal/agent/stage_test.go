@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ type stage struct {
 	running *job
 	shut    map[string]bool  // calls that hang
 	fails   map[string]error // calls that fail
+	once    map[string]error // calls of which the next one fails
 	journal []string         // all calls that returned and all frames that were sent, in order
 	peers   map[string]*fakePeer
 	engine  *fakeEngine
@@ -66,7 +68,7 @@ func newStage(t *testing.T, self, holder string, persistent bool) *stage {
 
 // bareStage is the same before the Lease is read, and before the agent has done anything.
 func bareStage(t *testing.T, self, holder string, persistent bool) *stage {
-	s := &stage{t: t, now: 1_000_000_000, shut: map[string]bool{}, fails: map[string]error{}, peers: map[string]*fakePeer{}}
+	s := &stage{t: t, now: 1_000_000_000, shut: map[string]bool{}, fails: map[string]error{}, once: map[string]error{}, peers: map[string]*fakePeer{}}
 	s.engine = &fakeEngine{s: s, persistent: persistent}
 	s.guard = &fakeGuard{s: s}
 	var members []failover.MemberEntry
@@ -133,7 +135,9 @@ func (s *stage) Beside(_ time.Duration, work func(context.Context), then func())
 func (s *stage) call(name, detail string) error {
 	for s.shut[name] && s.running.yield(struct{}{}) {
 	}
-	if err := s.fails[name]; err != nil {
+	err := cmp.Or(s.once[name], s.fails[name])
+	delete(s.once, name)
+	if err != nil {
 		s.note("%s%s fails", name, detail)
 		return err
 	}
@@ -161,8 +165,12 @@ func (s *stage) deliver(f func()) {
 
 // settle goes on until nothing is left at this instant but what hangs.
 func (s *stage) settle() {
+	begun := s.now
 	for again := true; again; {
 		again = false
+		if s.now.Sub(begun) > time.Second {
+			s.t.Fatalf("it does the same again and again without a pause:\n%s", strings.Join(s.journal[len(s.journal)-10:], "\n"))
+		}
 		for len(s.events) > 0 {
 			f := s.events[0]
 			s.events = s.events[1:]
@@ -242,12 +250,26 @@ func (s *stage) never(entry string) {
 	}
 }
 
+// index is where the first entry that begins so is in the journal, and lastIndex where the last one is; -1: nowhere.
+func (s *stage) index(entry string) int {
+	return slices.IndexFunc(s.journal, func(e string) bool { return strings.HasPrefix(e, entry) })
+}
+
+func (s *stage) lastIndex(entry string) int {
+	for i := len(s.journal) - 1; i >= 0; i-- {
+		if strings.HasPrefix(s.journal[i], entry) {
+			return i
+		}
+	}
+	return -1
+}
+
 // inOrder checks that the first entries that begin so came in this order.
 func (s *stage) inOrder(entries ...string) {
 	s.t.Helper()
 	last := -1
 	for _, entry := range entries {
-		at := slices.IndexFunc(s.journal, func(e string) bool { return strings.HasPrefix(e, entry) })
+		at := s.index(entry)
 		if at <= last {
 			s.t.Errorf("%q is at %d of the journal, want it after %d:\n%s", entry, at, last, strings.Join(s.journal, "\n"))
 		}
