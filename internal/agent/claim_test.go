@@ -4,9 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"understudy.dev/understudy/internal/wire"
-
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/wire"
 )
 
 // told lets a member say that it promised the epoch after the one that is served: the primary takes that one for itself.

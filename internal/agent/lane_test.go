@@ -48,6 +48,11 @@ func TestFullQueueOfAnOpening(t *testing.T) {
 			s.until("it gave epoch 1 up", func() bool { return s.a.obs.Ended == 1 })
 			s.never("promote")
 			s.inOrder("kill", "released 1 to m-1")
+			for _, f := range s.peers["m-1"].sent {
+				if f.Heartbeat != nil && f.Heartbeat.Open {
+					t.Error("it said that it is open")
+				}
+			}
 			if s.a.doing[failover.Open] {
 				t.Error("it would never open anything again")
 			}
@@ -81,10 +86,10 @@ func TestFullQueueIsTriedAgain(t *testing.T) {
 		kind  failover.ActionKind
 		want  string // in the journal, once there is room
 	}{
-		{"a promise", func(t *testing.T) *stage { return unled(t) }, disk, lead, failover.Remember, "save promise 1"},
-		{"the engine's start", func(t *testing.T) *stage { return unled(t) }, orders, lead, failover.StartEngine, "start"},
+		{"a promise", unled, disk, lead, failover.Remember, "save promise 1"},
+		{"the engine's start", unled, orders, lead, failover.StartEngine, "start"},
 		{"who to follow", replica, orders, func(s *stage) { s.heartbeat("m-0", 1) }, failover.Follow, "follow"},
-		{"that it is no member any more", func(t *testing.T) *stage { return following(t) }, orders, strike, failover.Detach, "detach"},
+		{"that it is no member any more", following, orders, strike, failover.Detach, "detach"},
 		{"how many replicas a write needs", func(t *testing.T) *stage { return serving(t, true) }, orders, func(s *stage) { s.demand(1) },
 			failover.Configure, "configure 1"},
 	} {
@@ -98,8 +103,12 @@ func TestFullQueueIsTriedAgain(t *testing.T) {
 				t.Fatal("it was done although the queue was full")
 			}
 			room()
+			asked := s.now
 			s.until(c.want, func() bool { return s.count(c.want) > before })
 			s.until("it is done", func() bool { return !s.a.doing[c.kind] })
+			if took := s.now.Sub(asked); took > 2*time.Second {
+				t.Errorf("it took %s: not before all was begun anew for another reason", took)
+			}
 		})
 	}
 }
