@@ -145,6 +145,7 @@ func (a *Agent) Step() time.Duration {
 			break
 		}
 	}
+	a.reconfigure()
 	a.leadClients()
 	a.endIfDone()
 	a.publish()

@@ -47,6 +47,8 @@ type engineRun struct {
 	synced    bool   // its offset is that of a history it took part in; one that starts on files does not know it
 	exposed   bool   // it was told to follow somebody, so others can reach it
 	lastError string
+	// minReplicas is how many it was last told that a write needs.
+	minReplicas int
 	// early are children that ended while a start was not reported yet: the engine may be among them.
 	early []supervisor.Exit
 }

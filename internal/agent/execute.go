@@ -236,6 +236,7 @@ func (a *Agent) open(action failover.Action) {
 	promote := func() {
 		ok := a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, minReplicas) }, func() {
 			delete(a.doing, failover.Open)
+			a.proc.minReplicas = minReplicas
 			a.obs.Engine.History, a.obs.Engine.HistoryFrom = report.History, report.Offset
 			a.onOpened(action.Epoch, err)
 		})
