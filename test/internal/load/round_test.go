@@ -21,6 +21,10 @@ type store struct {
 	// onSet decides about one write: an answer, or "" to end the connection. It says whether the write is kept.
 	onSet func(n int, now time.Time) (answer string, keep bool)
 	sets  int
+	// onWait says how many replicas confirm; nil: as many as asked for. onGet may find something else than there is.
+	onWait func(n int) int
+	waits  int
+	onGet  func(key, value string) string
 }
 
 func serve(t *testing.T, onSet func(int, time.Time) (string, bool)) *store {
@@ -46,12 +50,24 @@ func serve(t *testing.T, onSet func(int, time.Time) (string, bool)) *store {
 func (s *store) talk(c net.Conn) {
 	defer c.Close()
 	reader := bufio.NewReader(c)
+	var queue [][]string
+	multi := false
 	for {
 		args, err := command(reader)
 		if err != nil {
 			return
 		}
-		answer := s.answer(args)
+		answer := ""
+		switch {
+		case args[0] == "MULTI":
+			queue, multi, answer = nil, true, ok
+		case args[0] == "EXEC":
+			answer, multi = s.exec(queue), false
+		case multi:
+			queue, answer = append(queue, args), "+QUEUED\r\n"
+		default:
+			answer = s.answer(args)
+		}
 		if answer == "" {
 			return
 		}
@@ -61,10 +77,47 @@ func (s *store) talk(c net.Conn) {
 	}
 }
 
+// exec carries out a transaction: nobody sees half of it. If one of its answers is lost, all are.
+func (s *store) exec(queue [][]string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out, lost := fmt.Sprintf("*%d\r\n", len(queue)), false
+	for _, args := range queue {
+		answer := s.do(args)
+		out, lost = out+answer, lost || answer == ""
+	}
+	if lost {
+		return ""
+	}
+	return out
+}
+
 func (s *store) answer(args []string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.do(args)
+}
+
+func (s *store) do(args []string) string {
 	switch args[0] {
+	case "GET":
+		value := s.keys[args[1]]
+		if s.onGet != nil {
+			value = s.onGet(args[1], value)
+		}
+		if value == "" {
+			return "$-1\r\n"
+		}
+		return fmt.Sprintf("$%d\r\n%s\r\n", len(value), value)
+	case "INCR":
+		n, _ := strconv.Atoi(s.keys[args[1]])
+		s.keys[args[1]] = strconv.Itoa(n + 1)
+		return fmt.Sprintf(":%d\r\n", n+1)
+	case "WAIT":
+		if s.waits++; s.onWait != nil {
+			return fmt.Sprintf(":%d\r\n", s.onWait(s.waits))
+		}
+		return ":" + args[1] + "\r\n"
 	case "SET":
 		s.sets++
 		answer, keep := s.onSet(s.sets, time.Now())
@@ -237,4 +290,29 @@ func TestFailuresOfConnectingAreNeverUnknown(t *testing.T) {
 	if result := r.Stop(); result.Unknown != 0 || result.Failures["connect: refused"] == 0 {
 		t.Errorf("unknown %d, failures %s", result.Unknown, strconv.Quote(fmt.Sprint(result.Failures)))
 	}
+}
+
+// canned is a server that reads a transaction of two commands, answers this, and ends the connection.
+func canned(t *testing.T, answer string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		c, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		reader := bufio.NewReader(c)
+		for range 4 {
+			if _, err := command(reader); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(c, answer)
+	}()
+	return listener.Addr().String()
 }
