@@ -6,15 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"understudy.dev/understudy/test/internal/fake"
 	"understudy.dev/understudy/test/internal/history"
 )
 
-func kept(int, time.Time) (string, bool) { return ok, true }
+func kept(int, time.Time) (string, bool) { return fake.OK, true }
 
 // recording runs clients without a pause until enough happened.
-func recording(t *testing.T, s *store, config RecordConfig, until func(Recorded) bool) (*Recording, Recorded) {
+func recording(t *testing.T, s *fake.Redis, config RecordConfig, until func(Recorded) bool) (*Recording, Recorded) {
 	t.Helper()
-	config.Address, config.Password, config.WaitReplicas = s.Addr().String(), "p", 1
+	config.Address, config.Password, config.WaitReplicas = s.Address, "p", 1
 	config.IntervalMicroseconds, config.RetryMicroseconds = 1, 1
 	r := Record("t", config)
 	deadline := time.After(20 * time.Second)
@@ -49,7 +50,7 @@ func judged(t *testing.T, r *Recording) history.Result {
 }
 
 func TestWhatClientsSeeOfAServiceThatKeepsEverythingIsOk(t *testing.T) {
-	s := serve(t, kept)
+	s := fake.Serve(t, kept)
 	r, seen := recording(t, s, RecordConfig{}, enough)
 	result := judged(t, r)
 	if result.Verdict != history.Ok || result.Uncertain != 0 || result.Keys < 3 {
@@ -58,14 +59,14 @@ func TestWhatClientsSeeOfAServiceThatKeepsEverythingIsOk(t *testing.T) {
 	if min(result.Reads, result.Swaps) < 500 || result.Ops < seen.Confirmed+result.Keys || len(seen.Failures) != 0 {
 		t.Errorf("%s of %+v: want as many reads as swaps, and each key read at the end", result, seen)
 	}
-	if len(s.keys) != 0 {
-		t.Errorf("%d keys are left", len(s.keys))
+	if len(s.Keys) != 0 {
+		t.Errorf("%d keys are left", len(s.Keys))
 	}
 }
 
 func TestAnswersThatGetLostAreNoFault(t *testing.T) {
 	refused := 0
-	s := serve(t, func(n int, _ time.Time) (string, bool) {
+	s := fake.Serve(t, func(n int, _ time.Time) (string, bool) {
 		switch n % 50 {
 		case 10:
 			return "", true // carried out, and the answer lost
@@ -75,9 +76,9 @@ func TestAnswersThatGetLostAreNoFault(t *testing.T) {
 			refused++
 			return "-READONLY You can't write against a read only replica.\r\n", false
 		}
-		return ok, true
+		return fake.OK, true
 	})
-	s.onWait = func(n int) int { return min(1, n%70) }
+	s.OnWait = func(n int) int { return min(1, n%70) }
 	r, seen := recording(t, s, RecordConfig{}, enough)
 	result := judged(t, r)
 	if result.Verdict != history.Ok {
@@ -97,7 +98,7 @@ func TestAnswersThatGetLostAreNoFault(t *testing.T) {
 }
 
 func TestALostSwapIsFound(t *testing.T) {
-	s := serve(t, func(n int, _ time.Time) (string, bool) { return ok, n != 700 })
+	s := fake.Serve(t, func(n int, _ time.Time) (string, bool) { return fake.OK, n != 700 })
 	r, _ := recording(t, s, RecordConfig{}, enough)
 	result := judged(t, r)
 	if result.Verdict != history.Illegal || result.Illegal != 1 || !strings.Contains(result.Story, "nothing explains") {
@@ -107,18 +108,19 @@ func TestALostSwapIsFound(t *testing.T) {
 
 // A former key is written no more; that it lost everything must be seen all the same.
 func TestTheLossOfAFormerKeyIsFound(t *testing.T) {
-	var s *store
-	s = serve(t, func(n int, _ time.Time) (string, bool) {
-		if n == 300 {
-			for key := range s.keys {
-				delete(s.keys, key)
+	var s *fake.Redis
+	sets := 0
+	s = fake.Serve(t, func(n int, _ time.Time) (string, bool) {
+		if sets = n; n == 300 {
+			for key := range s.Keys {
+				delete(s.Keys, key)
 			}
 		}
-		return ok, true
+		return fake.OK, true
 	})
 	// Until then one swap out of three is not confirmed, so that there are some hundred former keys.
-	s.onWait = func(int) int {
-		if s.sets < 300 && s.sets%3 == 0 {
+	s.OnWait = func(int) int {
+		if sets < 300 && sets%3 == 0 {
 			return 0
 		}
 		return 1
@@ -131,9 +133,9 @@ func TestTheLossOfAFormerKeyIsFound(t *testing.T) {
 }
 
 func TestAStaleReadIsFound(t *testing.T) {
-	s := serve(t, kept)
+	s := fake.Serve(t, kept)
 	before, gets := map[string]string{}, 0
-	s.onGet = func(key, value string) string {
+	s.OnGet = func(key, value string) string {
 		if gets++; gets == 1000 {
 			return before[key]
 		}
@@ -149,7 +151,7 @@ func TestAStaleReadIsFound(t *testing.T) {
 }
 
 func TestARecordingIsBounded(t *testing.T) {
-	s := serve(t, kept)
+	s := fake.Serve(t, kept)
 	r, seen := recording(t, s, RecordConfig{MaxOperations: 100}, func(p Recorded) bool { return p.Full })
 	if seen.Confirmed < 100 || seen.Confirmed > 103 {
 		t.Errorf("%d operations, want 100 and at most one more of each other client", seen.Confirmed)
@@ -160,7 +162,7 @@ func TestARecordingIsBounded(t *testing.T) {
 }
 
 func TestAKeyIsLeftBehindAfterAThousandOperations(t *testing.T) {
-	s := serve(t, kept)
+	s := fake.Serve(t, kept)
 	r, seen := recording(t, s, RecordConfig{Keys: 1}, func(p Recorded) bool { return p.Keys == 3 })
 	if seen.Confirmed < 2*perKey {
 		t.Errorf("%d operations on three keys, want a thousand on each of two", seen.Confirmed)
@@ -171,8 +173,8 @@ func TestAKeyIsLeftBehindAfterAThousandOperations(t *testing.T) {
 }
 
 func TestARunningRecordingHasNoHistory(t *testing.T) {
-	s := serve(t, kept)
-	r := Record("t", RecordConfig{Config: Config{Address: s.Addr().String()}})
+	s := fake.Serve(t, kept)
+	r := Record("t", RecordConfig{Config: Config{Address: s.Address}})
 	defer r.Stop()
 	if _, err := r.History(context.Background()); err == nil || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("the history of a running recording: %v", err)
@@ -193,7 +195,7 @@ func TestTransact(t *testing.T) {
 		"cut off":                {"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			link := &link{config: Config{Address: canned(t, test.answer)}.WithDefaults(), dialled: func() {}}
+			link := &link{config: Config{Address: fake.Canned(t, test.answer)}.WithDefaults(), dialled: func() {}}
 			defer link.drop()
 			if err := link.ready(context.Background()); err != nil {
 				t.Fatal(err)
