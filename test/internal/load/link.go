@@ -73,7 +73,7 @@ func (l *link) transact(commands ...[]string) ([]any, error) {
 	}
 	outcome := replies[len(replies)-1]
 	if refused, ok := outcome.(resp.ErrorReply); ok {
-		return nil, &stageError{"write", refused}
+		return nil, &stageError{"write", why(replies, refused)}
 	}
 	results, ok := outcome.([]any)
 	if !ok || len(results) != len(commands) {
@@ -83,6 +83,16 @@ func (l *link) transact(commands ...[]string) ([]any, error) {
 		return nil, &stageError{"write", refused}
 	}
 	return results, nil
+}
+
+// why is the refusal of the command for which EXEC was refused, if there is one: EXEC's own says nothing.
+func why(replies []any, exec resp.ErrorReply) error {
+	for _, reply := range replies {
+		if refused, ok := reply.(resp.ErrorReply); ok {
+			return refused
+		}
+	}
+	return exec
 }
 
 // wasRefused says whether the service answered that it did not do what it was asked.

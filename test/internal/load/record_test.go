@@ -17,7 +17,14 @@ func recording(t *testing.T, s *fake.Redis, config RecordConfig, until func(Reco
 	t.Helper()
 	config.Address, config.Password, config.WaitReplicas = s.Address, "p", 1
 	config.IntervalMicroseconds, config.RetryMicroseconds = 1, 1
+	config.DialMilliseconds, config.ReplyMilliseconds = 10_000, 10_000 // a busy machine is no fault of the server
 	r := Record("t", config)
+	waitFor(t, r, until)
+	return r, r.Stop()
+}
+
+func waitFor(t *testing.T, r *Recording, until func(Recorded) bool) {
+	t.Helper()
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -28,7 +35,6 @@ func recording(t *testing.T, s *fake.Redis, config RecordConfig, until func(Reco
 		case <-tick.C:
 		}
 	}
-	return r, r.Stop()
 }
 
 func enough(p Recorded) bool { return p.Confirmed >= 2000 }
@@ -184,15 +190,16 @@ func TestARunningRecordingHasNoHistory(t *testing.T) {
 // What redis-server answers when it takes none of a transaction, and what a fate may not be taken from.
 func TestTransact(t *testing.T) {
 	for name, test := range map[string]struct {
-		answer  string
-		refused bool
+		answer, kind string
+		refused      bool
 	}{
-		"no replica":             {"+OK\r\n+QUEUED\r\n-NOREPLICAS Not enough good replicas to write.\r\n-EXECABORT Transaction discarded because of previous errors.\r\n", true},
-		"refused by EXEC itself": {"+OK\r\n+QUEUED\r\n+QUEUED\r\n-MISCONF Errors writing to the AOF file: No space left on device\r\n", true},
-		"refused inside":         {"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n-OOM command not allowed\r\n", true},
-		"no transaction":         {"-NOPERM this user has no permissions\r\n$-1\r\n+OK\r\n-ERR EXEC without MULTI\r\n", false},
-		"too few replies":        {"+OK\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n+OK\r\n", false},
-		"cut off":                {"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n", false},
+		"no replica": {"+OK\r\n+QUEUED\r\n-NOREPLICAS Not enough good replicas to write.\r\n-EXECABORT Transaction discarded because of previous errors.\r\n",
+			"write: NOREPLICAS", true},
+		"refused by EXEC itself": {"+OK\r\n+QUEUED\r\n+QUEUED\r\n-MISCONF Errors writing to the AOF file: No space left on device\r\n", "write: MISCONF", true},
+		"refused inside":         {"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n-OOM command not allowed\r\n", "write: OOM", true},
+		"no transaction":         {"-NOPERM this user has no permissions\r\n$-1\r\n+OK\r\n-ERR EXEC without MULTI\r\n", "write: other", false},
+		"too few replies":        {"+OK\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n+OK\r\n", "write: other", false},
+		"cut off":                {"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n", "write: closed", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			link := &link{config: Config{Address: fake.Canned(t, test.answer)}.WithDefaults(), dialled: func() {}}
@@ -201,8 +208,8 @@ func TestTransact(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := link.transact([]string{"GET", "k"}, []string{"SET", "k", "v"})
-			if err == nil || wasRefused(err) != test.refused {
-				t.Errorf("%v is taken for refused: %t, want %t", err, wasRefused(err), test.refused)
+			if err == nil || wasRefused(err) != test.refused || Kind(err) != test.kind {
+				t.Errorf("%v is %s and taken for refused: %t, want %s and %t", err, Kind(err), wasRefused(err), test.kind, test.refused)
 			}
 		})
 	}
