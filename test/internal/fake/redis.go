@@ -50,7 +50,7 @@ func Serve(t testing.TB, onSet func(n int, now time.Time) (answer string, keep b
 }
 
 func (s *Redis) talk(c net.Conn) {
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	reader := bufio.NewReader(c)
 	var queue [][]string
 	multi := false
@@ -175,7 +175,7 @@ func Canned(t testing.TB, answer string) string {
 		if err != nil {
 			return
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		reader := bufio.NewReader(c)
 		for range 4 {
 			if _, err := command(reader); err != nil {
