@@ -46,7 +46,8 @@ func synchronous(t *testing.T, name string) fixture {
 	}).ready(t)
 }
 
-// TestSynchronous runs the list of faults once, on writes that WAIT confirmed: none of them is lost.
+// TestSynchronous runs the list of faults once, on writes that WAIT confirmed: none of them is lost, and what several
+// clients see of the same keys meanwhile is linearizable.
 func TestSynchronous(t *testing.T) {
 	f := synchronous(t, "synchronous")
 	stop := guardRoute(t, f.Service)
@@ -81,7 +82,8 @@ func TestSoak(t *testing.T) {
 	t.Logf("%d faults", count)
 }
 
-// disturb makes faults, all at once, under load, undoes them, and reads back what was confirmed.
+// disturb makes faults, all at once, under load, undoes them, reads back what was confirmed, and judges the history of
+// the clients that ran beside it.
 func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	t.Helper()
 	must(t, f.WaitHealthy(t.Context(), 5*time.Minute))
@@ -103,7 +105,9 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 			undo = append(undo, cleanup(t, "undoing "+d.name, func(ctx context.Context) error { return d.undo(ctx, s) }))
 		}
 	}
-	result, err := rounds.Measure(t.Context(), c, fmt.Sprintf("sync-%d", time.Now().UnixNano()), rounds.Target{
+	id := fmt.Sprintf("sync-%d", time.Now().UnixNano())
+	recording := record(t, c, id, config)
+	result, err := rounds.Measure(t.Context(), c, id, rounds.Target{
 		Config: config, Within: 2 * time.Minute,
 		Inject: func(ctx context.Context) error {
 			for _, d := range all {
@@ -124,6 +128,7 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 			return nil
 		},
 	})
+	recording.judge(t, name)
 	must(t, err)
 	now, err := f.Service.Primary(t.Context())
 	must(t, err)

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"understudy.dev/understudy/test/internal/resp"
 )
 
 // Round is one run of writes, one after the other.
@@ -134,8 +132,7 @@ func (r *Round) fail(sequence int, sent bool, err error) {
 	}
 	r.result.Failures[kind]++
 	r.failing, r.lastErr = kind, err.Error()
-	var answered resp.ErrorReply
-	if sent && !errors.As(err, &answered) {
+	if sent && !wasRefused(err) {
 		r.fate[sequence] = unknown
 	}
 }

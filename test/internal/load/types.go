@@ -3,6 +3,7 @@
 package load
 
 import (
+	"errors"
 	"strconv"
 	"time"
 )
@@ -42,6 +43,14 @@ func (c Config) WithDefaults() Config {
 	fill(&c.ReplyMilliseconds, 250)
 	fill(&c.LimitSeconds, 300)
 	return c
+}
+
+// Valid says whether there is something to write to.
+func (c Config) Valid() error {
+	if (c.Address == "") == (len(c.Sentinels) == 0) {
+		return errors.New("it needs either address or sentinels")
+	}
+	return nil
 }
 
 func (c Config) interval() time.Duration {

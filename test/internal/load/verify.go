@@ -20,10 +20,7 @@ func (r *Round) Verify(ctx context.Context) (Verification, error) {
 	default:
 		return Verification{}, fmt.Errorf("verifying round %s: it is still running: stop it first", r.ID)
 	}
-	config := r.config
-	// A batch takes longer than one write; only the writes themselves are measured.
-	config.ReplyMilliseconds = max(config.ReplyMilliseconds, 2000)
-	link := &link{config: config, dialled: func() {}}
+	link := patient(r.config)
 	defer link.drop()
 	var v Verification
 	for from := 0; from < len(r.fate); from += batch {
@@ -40,6 +37,12 @@ func (r *Round) Verify(ctx context.Context) (Verification, error) {
 		}
 	}
 	return v, nil
+}
+
+// patient is a link for what follows the measurement: a batch takes longer than one write.
+func patient(config Config) *link {
+	config.ReplyMilliseconds = max(config.ReplyMilliseconds, 2000)
+	return &link{config: config, dialled: func() {}}
 }
 
 func (r *Round) count(v *Verification, from int, values []any) {
@@ -61,36 +64,52 @@ func (r *Round) count(v *Verification, from int, values []any) {
 	}
 }
 
-// each sends one command with the keys from..to and tries again on a new connection until it is answered.
+// each sends one command with the keys from..to.
 func (r *Round) each(ctx context.Context, link *link, command string, from, to int) ([]any, error) {
 	args := []string{command}
 	for sequence := from; sequence < to; sequence++ {
 		args = append(args, Key(r.ID, sequence))
 	}
+	values, err := link.insist(ctx, args, func(values []any) error {
+		if command == "MGET" && len(values) != to-from {
+			return fmt.Errorf("%d values for %d keys", len(values), to-from)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("verifying round %s: %s of keys %d to %d: %w: %s", r.ID, command, from, to-1, err, hint)
+	}
+	return values, nil
+}
+
+const hint = "is there a primary? see kubectl get rsvc"
+
+// insist sends one command and tries again on a new connection until it is answered, and well.
+func (l *link) insist(ctx context.Context, args []string, well func([]any) error) ([]any, error) {
 	for {
-		values, err := try(ctx, link, args)
-		if err == nil && command == "MGET" && len(values) != to-from {
-			err = fmt.Errorf("%d values for %d keys", len(values), to-from)
+		values, err := l.try(ctx, args)
+		if err == nil {
+			err = well(values)
 		}
 		if err == nil {
 			return values, nil
 		}
-		link.drop()
+		l.drop()
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("verifying round %s: %s of keys %d to %d: %w: is there a primary? see kubectl get rsvc",
-				r.ID, command, from, to-1, err)
+			return nil, err
 		}
-		pause(ctx, 20*time.Millisecond)
+		pause(ctx, again)
 	}
 }
 
-func try(ctx context.Context, link *link, args []string) ([]any, error) {
-	if link.conn == nil {
-		if err := link.connect(ctx); err != nil {
-			return nil, err
-		}
+// again is how soon what must be answered in the end is tried once more.
+const again = 20 * time.Millisecond
+
+func (l *link) try(ctx context.Context, args []string) ([]any, error) {
+	if err := l.ready(ctx); err != nil {
+		return nil, err
 	}
-	reply, err := link.conn.Do(args...)
+	reply, err := l.conn.Do(args...)
 	if err != nil {
 		return nil, err
 	}
