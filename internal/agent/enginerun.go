@@ -25,6 +25,8 @@ const (
 	steadyAfter = 30 * time.Second
 	// fenceTimeout bounds one try to kill and reap; a process in an uninterruptible sleep ends when its disk answers.
 	fenceTimeout = time.Minute
+	// fenceAgain is the pause before another try.
+	fenceAgain = 100 * time.Millisecond
 	// saveEvery is how often a persistent engine's offset is noted beside its data.
 	saveEvery = time.Second
 )
@@ -190,12 +192,15 @@ func (a *Agent) fence(why string) {
 
 func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err error) {
 	now := a.now()
-	a.fencing = false
-	if err != nil {
-		a.Log.Error(err, "The engine could not be fenced; trying again")
-		a.fence(why)
+	if err != nil { // nothing is begun meanwhile
+		a.Log.Error(err, "The engine could not be fenced; trying again", "in", fenceAgain)
+		a.World.After(fenceAgain, func() {
+			a.fencing = false
+			a.fence(why)
+		})
 		return
 	}
+	a.fencing = false
 	a.Guard.Ended() // it was killed with the rest; the next engine gets a new one first
 	a.Guard.Disarm()
 	a.orders.reset()
