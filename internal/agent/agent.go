@@ -75,6 +75,8 @@ type Agent struct {
 	relaying     failover.Epoch   // whose clients are led to the successor; 0: none are
 	fencedAt     failover.Instant
 	renumberedAt failover.Instant
+	troubled     string         // the kind of durable write that failed
+	diskTrouble  string         // and why
 	unclaimed    failover.Epoch // of a renumbering whose note is not on disk yet
 	// heldUntil is until when the engine surely holds writes back in a handover.
 	heldUntil failover.Instant
@@ -143,6 +145,7 @@ func (a *Agent) Step() time.Duration {
 			break
 		}
 	}
+	a.reconfigure()
 	a.leadClients()
 	a.endIfDone()
 	a.publish()

@@ -25,6 +25,7 @@ func (a *Agent) claimData(epoch failover.Epoch, then func(error)) {
 	record.DataEpoch, record.Whole = epoch, true
 	var err error
 	ok := a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
+		a.noteDisk(err, "The data's epoch could not be noted")
 		switch {
 		case a.fences.Load() != fences || a.obs.Tenure == nil || a.obs.Tenure.Epoch != epoch:
 			err = errOvertaken
@@ -36,6 +37,19 @@ func (a *Agent) claimData(epoch failover.Epoch, then func(error)) {
 	if !ok {
 		then(errBusy)
 	}
+}
+
+// noteDisk takes in how a durable write ended. A disk that refuses is told to people until one of the same kind
+// succeeds: what overwrites allocated blocks goes well on a full disk.
+func (a *Agent) noteDisk(err error, what string) {
+	if err == nil {
+		if a.troubled == what {
+			a.troubled, a.diskTrouble = "", ""
+		}
+		return
+	}
+	a.troubled, a.diskTrouble = what, "what must be durable cannot be written, so this member promises and opens nothing: free space on its volume: "+err.Error()
+	a.Log.Error(err, what)
 }
 
 // onRenumbered goes on serving in a higher epoch, however the answer to its compare-and-swap came. No heartbeat says so before

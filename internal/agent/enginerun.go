@@ -25,6 +25,8 @@ const (
 	steadyAfter = 30 * time.Second
 	// fenceTimeout bounds one try to kill and reap; a process in an uninterruptible sleep ends when its disk answers.
 	fenceTimeout = time.Minute
+	// fenceAgain is the pause before another try.
+	fenceAgain = 100 * time.Millisecond
 	// saveEvery is how often a persistent engine's offset is noted beside its data.
 	saveEvery = time.Second
 )
@@ -47,6 +49,8 @@ type engineRun struct {
 	synced    bool   // its offset is that of a history it took part in; one that starts on files does not know it
 	exposed   bool   // it was told to follow somebody, so others can reach it
 	lastError string
+	// quorum is what it was last told that a write needs.
+	quorum engine.Quorum
 	// early are children that ended while a start was not reported yet: the engine may be among them.
 	early []supervisor.Exit
 }
@@ -188,12 +192,15 @@ func (a *Agent) fence(why string) {
 
 func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err error) {
 	now := a.now()
-	a.fencing = false
-	if err != nil {
-		a.Log.Error(err, "The engine could not be fenced; trying again")
-		a.fence(why)
+	if err != nil { // nothing is begun meanwhile
+		a.Log.Error(err, "The engine could not be fenced; trying again", "in", fenceAgain)
+		a.World.After(fenceAgain, func() {
+			a.fencing = false
+			a.fence(why)
+		})
 		return
 	}
+	a.fencing = false
 	a.Guard.Ended() // it was killed with the rest; the next engine gets a new one first
 	a.Guard.Disarm()
 	a.orders.reset()
@@ -374,9 +381,8 @@ func (a *Agent) saveData() {
 	p := a.obs.Engine.Position
 	a.data.DataEpoch, a.data.Offset, a.data.Whole = p.DataEpoch, p.Offset, p.Whole
 	record := a.data
-	a.disk.do(0, func(context.Context) {
-		if err := a.Store.SaveData(record); err != nil {
-			a.Log.Error(err, "The data's epoch could not be noted")
-		}
-	}, func() {})
+	var err error
+	a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
+		a.noteDisk(err, "The data's epoch could not be noted")
+	})
 }

@@ -86,11 +86,9 @@ func (a *Agent) persist(compute func() *failover.Durable, then func(error)) {
 		d.Promise = max(d.Promise, a.obs.Durable.Promise) // a promise never falls, whatever order things came in
 		var err error
 		return func(context.Context) { err = a.Store.SavePromise(*d) }, func() {
-			if err == nil {
+			if a.noteDisk(err, "The promise could not be made durable"); err == nil {
 				a.obs.Durable = *d
 				a.obs.OnDurableTenure(a.now())
-			} else {
-				a.Log.Error(err, "The promise could not be made durable")
 			}
 			then(err)
 		}
@@ -240,6 +238,7 @@ func (a *Agent) open(action failover.Action) {
 	promote := func() {
 		ok := a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, wanted) }, func() {
 			delete(a.doing, failover.Open)
+			a.proc.quorum = wanted
 			a.obs.Engine.History, a.obs.Engine.HistoryFrom = report.History, report.Offset
 			a.onOpened(action.Epoch, err)
 		})

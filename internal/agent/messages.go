@@ -36,8 +36,16 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch && l.Epoch == t.Epoch {
 		a.onRenumbered(l.Epoch)
 	}
-	if q := a.quorumInForce(); a.obs.Engine.Writable && (l.Terms.MinReplicasToWrite != before.Terms.MinReplicasToWrite || q < a.obs.Engine.Quorum) {
+	if q := a.quorumInForce(); a.obs.Engine.Writable && q < a.obs.Engine.Quorum {
 		a.configure(q)
+	}
+}
+
+// reconfigure tells an open engine what it was not told yet: the policy may have changed while it was promoted, refused or busy.
+func (a *Agent) reconfigure() {
+	e := a.obs.Engine
+	if e.Writable && !a.fencing && !a.proc.quorum.Equal(a.engineQuorum(e.Quorum)) {
+		a.configure(e.Quorum)
 	}
 }
 
@@ -50,13 +58,13 @@ func (a *Agent) configure(quorum int) {
 	wanted := a.engineQuorum(quorum)
 	var err error
 	ok := a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Configure(ctx, wanted) }, func() {
-		delete(a.doing, failover.Configure)
 		if err != nil {
 			a.Log.Error(err, "The engine could not be configured", "minReplicasToWrite", wanted.Replicas)
-			a.wakeIn(time.Second)
+			a.World.After(time.Second, func() { delete(a.doing, failover.Configure) }) // an engine that refuses is not hammered
 			return
 		}
-		a.obs.Engine.Quorum = quorum
+		delete(a.doing, failover.Configure)
+		a.obs.Engine.Quorum, a.proc.quorum = quorum, wanted
 	})
 	if !ok {
 		delete(a.doing, failover.Configure)

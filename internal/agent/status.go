@@ -151,6 +151,8 @@ func (a *Agent) trouble() string {
 	switch {
 	case a.obs.LeaseRead == 0:
 		return "the Lease could not be read yet"
+	case a.diskTrouble != "":
+		return a.diskTrouble
 	case a.proc.lastError != "" && a.obs.Engine.State != failover.EngineRunning:
 		return a.proc.lastError
 	default:

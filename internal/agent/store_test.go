@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"understudy.dev/understudy/internal/failover"
 )
@@ -74,5 +77,37 @@ func TestFullDiskIsAnError(t *testing.T) {
 	file := promiseFile{"/dev/full/promise"}
 	if err := file.save(failover.Durable{}); err == nil || !strings.Contains(err.Error(), "promise") {
 		t.Errorf("save = %v, want an error that names the file", err)
+	}
+}
+
+// A promise overwrites what it has: a disk that filled up meanwhile does not keep a member from promising, and what does not fit
+// is an error that leaves the promise as it was.
+func TestPromiseOnADiskThatFilledUp(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	file, note := promiseFile{filepath.Join(dir, "promise")}, filepath.Join(dir, "record.json")
+	if err := file.save(failover.Durable{PodUID: "uid", Promise: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeDurably(note, DataRecord{DataEpoch: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 64<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	if err := file.save(failover.Durable{PodUID: "uid", Promise: 8}); err != nil {
+		t.Errorf("promising on a full disk: %v", err)
+	}
+	if got, why := file.load("uid"); got.Promise != 8 || got.Forgotten {
+		t.Errorf("load = %+v, %q", got, why)
+	}
+	if err := writeDurably(note, DataRecord{DataEpoch: 8}); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("noting the data's epoch on a full disk: %v", err)
+	}
+	if got, err := loadData(note); err != nil || got.DataEpoch != 7 {
+		t.Errorf("after that the note says %+v, %v", got, err)
 	}
 }

@@ -3,6 +3,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -40,6 +41,11 @@ type Quorum struct {
 	// Members are the synchronous set: the names that its members give when they follow. An engine that knows only a number,
 	// such as Redis, counts whoever follows.
 	Members []string
+}
+
+// Equal says that telling an engine b after a would change nothing.
+func (a Quorum) Equal(b Quorum) bool {
+	return a.Replicas == b.Replicas && slices.Equal(a.Members, b.Members)
 }
 
 // Engine drives one engine. Every call has the deadline of its context; none retries.

@@ -57,24 +57,26 @@ func (s *Supervisor) reap() {
 
 // reapOne reports whether there may be more to reap.
 func (s *Supervisor) reapOne() bool {
-	var status unix.WaitStatus
-	pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
-	switch {
-	case errors.Is(err, unix.EINTR):
-		return true
-	case errors.Is(err, unix.ECHILD):
-		s.mu.Lock()
-		if s.childless != nil {
-			close(s.childless)
-			s.childless = nil
-		}
-		s.mu.Unlock()
-		return false
-	case err != nil || pid <= 0:
-		return false
+	pid, status, again := s.wait()
+	if pid > 0 {
+		s.exited(Exit{PID: pid, Status: status})
 	}
-	s.exited(Exit{PID: pid, Status: status})
-	return true
+	return again
+}
+
+// wait asks the kernel once. It holds the lock: that there was no child before somebody began to wait for that says nothing.
+func (s *Supervisor) wait() (pid int, status unix.WaitStatus, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+	if errors.Is(err, unix.ECHILD) && s.childless != nil {
+		close(s.childless)
+		s.childless = nil
+	}
+	if err != nil {
+		return 0, status, errors.Is(err, unix.EINTR)
+	}
+	return pid, status, pid > 0
 }
 
 // Start starts a process as a child, in a process group of its own.

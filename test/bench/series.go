@@ -7,13 +7,10 @@ import (
 	"os"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
-	"understudy.dev/understudy/internal/lease"
-	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/test/internal/clients"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
@@ -164,15 +161,7 @@ func (s *series) shortLease(ctx context.Context, runner rounds.Runner) (restore 
 		}
 		return client.IgnoreNotFound(s.cluster.Delete(ctx, policy))
 	}
-	err = kube.Until(ctx, time.Minute, fmt.Sprintf("the Lease to carry a lease of %d ms", nodeOffLease), func(ctx context.Context) (bool, string, error) {
-		var obj coordinationv1.Lease
-		key := client.ObjectKey{Namespace: s.namespace, Name: names.Lease(s.name)}
-		if err := s.cluster.Get(ctx, key, &obj); err != nil {
-			return false, "", err
-		}
-		register, err := lease.Read(&obj)
-		return register.Terms.LeaseMillis == nodeOffLease, fmt.Sprintf("%d ms", register.Terms.LeaseMillis), err
-	})
+	err = runner.Service.WaitLeaseMillis(ctx, nodeOffLease)
 	if err != nil {
 		return nil, errors.Join(err, restore())
 	}

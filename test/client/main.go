@@ -5,6 +5,10 @@
 //	GET  /rounds/ID              says how it goes: load.Progress
 //	POST /rounds/ID/stop         ends it: load.Result
 //	POST /rounds/ID/verify       reads every acknowledged write back, deletes the keys, forgets the round: load.Verification
+//	POST /recordings?id=ID       starts a recording of several clients on the same keys; the body is a load.RecordConfig
+//	GET  /recordings/ID          says how it goes: load.Recorded
+//	POST /recordings/ID/stop     ends it: load.Recorded
+//	POST /recordings/ID/history  reads every key once more, deletes the keys, forgets the recording: a history.Op a line
 //	GET  /healthz
 //
 // The outage of a round is the largest time between two consecutive acknowledged writes, from the reply to the last
@@ -14,18 +18,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
-	"regexp"
-	"sync"
 	"syscall"
 	"time"
 
+	"understudy.dev/understudy/test/internal/history"
 	"understudy.dev/understudy/test/internal/load"
 )
 
@@ -35,8 +37,7 @@ func main() {
 		address = ":8090"
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	rounds := &rounds{byID: map[string]*load.Round{}, password: os.Getenv("UNDERSTUDY_PASSWORD")}
-	server := &http.Server{Addr: address, Handler: rounds.handler(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: address, Handler: newProgram(os.Getenv("UNDERSTUDY_PASSWORD")).handler(), ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		<-ctx.Done()
 		_ = server.Close()
@@ -50,83 +51,77 @@ func main() {
 	}
 }
 
-// maxRounds bounds what a forgetful user can leave behind.
-const maxRounds = 16
-
-var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
-
-type rounds struct {
-	mu       sync.Mutex
-	byID     map[string]*load.Round
-	password string
+// program is what the client keeps between two requests.
+type program struct {
+	password   string
+	rounds     register[*load.Round]
+	recordings register[*load.Recording]
 }
 
-func (s *rounds) handler() http.Handler {
+func newProgram(password string) *program {
+	return &program{password: password, rounds: register[*load.Round]{what: "round"}, recordings: register[*load.Recording]{what: "recording"}}
+}
+
+func (p *program) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("POST /rounds", s.start)
-	mux.HandleFunc("GET /rounds/{id}", s.with(func(_ *http.Request, r *load.Round) (any, error) {
-		return r.Progress(), nil
-	}))
-	mux.HandleFunc("POST /rounds/{id}/stop", s.with(func(_ *http.Request, r *load.Round) (any, error) {
-		return r.Stop(), nil
-	}))
-	mux.HandleFunc("POST /rounds/{id}/verify", s.with(s.verify))
+	mux.HandleFunc("POST /rounds", p.rounds.start(p.round))
+	mux.HandleFunc("GET /rounds/{id}", p.rounds.with(answer((*load.Round).Progress)))
+	mux.HandleFunc("POST /rounds/{id}/stop", p.rounds.with(answer((*load.Round).Stop)))
+	mux.HandleFunc("POST /rounds/{id}/verify", p.rounds.with(p.verify))
+	mux.HandleFunc("POST /recordings", p.recordings.start(p.recording))
+	mux.HandleFunc("GET /recordings/{id}", p.recordings.with(answer((*load.Recording).Progress)))
+	mux.HandleFunc("POST /recordings/{id}/stop", p.recordings.with(answer((*load.Recording).Stop)))
+	mux.HandleFunc("POST /recordings/{id}/history", p.recordings.with(p.history))
 	return mux
 }
 
-func (s *rounds) start(w http.ResponseWriter, req *http.Request) {
-	id := req.URL.Query().Get("id")
+func (p *program) round(decode func(any) error) (func(id string) *load.Round, error) {
 	var config load.Config
-	if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, 64<<10)).Decode(&config); err != nil {
-		http.Error(w, "reading the round's configuration: "+err.Error(), http.StatusBadRequest)
-		return
+	if err := decode(&config); err != nil {
+		return nil, err
 	}
-	if !validID.MatchString(id) || (config.Address == "") == (len(config.Sentinels) == 0) {
-		http.Error(w, "a round needs ?id= of letters, digits, . _ -, and either address or sentinels", http.StatusBadRequest)
-		return
+	p.authenticate(&config)
+	return func(id string) *load.Round { return load.Start(id, config) }, config.Valid()
+}
+
+func (p *program) recording(decode func(any) error) (func(id string) *load.Recording, error) {
+	var config load.RecordConfig
+	if err := decode(&config); err != nil {
+		return nil, err
 	}
+	p.authenticate(&config.Config)
+	return func(id string) *load.Recording { return load.Record(id, config) }, config.Valid()
+}
+
+func (p *program) authenticate(config *load.Config) {
 	if config.Password == "" {
-		config.Password = s.password
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byID[id] != nil || len(s.byID) >= maxRounds {
-		http.Error(w, "round "+id+" exists, or too many do: verify rounds to be rid of them", http.StatusConflict)
-		return
-	}
-	s.byID[id] = load.Start(id, config)
-	w.WriteHeader(http.StatusCreated)
-}
-
-func (s *rounds) with(do func(*http.Request, *load.Round) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) {
-		s.mu.Lock()
-		round := s.byID[req.PathValue("id")]
-		s.mu.Unlock()
-		if round == nil {
-			http.Error(w, "there is no round "+req.PathValue("id"), http.StatusNotFound)
-			return
-		}
-		answer, err := do(req, round)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(answer)
+		config.Password = p.password
 	}
 }
 
-func (s *rounds) verify(req *http.Request, round *load.Round) (any, error) {
+func (p *program) verify(w http.ResponseWriter, req *http.Request, round *load.Round) error {
 	ctx, cancel := context.WithTimeout(req.Context(), 30*time.Second)
 	defer cancel()
 	v, err := round.Verify(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byID, round.ID)
-	return v, nil
+	p.rounds.forget(round.ID)
+	return writeJSON(w, v)
+}
+
+func (p *program) history(w http.ResponseWriter, req *http.Request, recording *load.Recording) error {
+	ctx, cancel := context.WithTimeout(req.Context(), time.Minute)
+	defer cancel()
+	ops, err := recording.History(ctx)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	if err := history.Write(w, ops); err != nil {
+		panic(http.ErrAbortHandler) // half a history must not look like a whole one
+	}
+	p.recordings.forget(recording.ID)
+	return nil
 }

@@ -40,6 +40,8 @@ func TestAlone(t *testing.T) {
 	t.Run("AgentHung", func(t *testing.T) { agentHung(t, f) })
 	t.Run("EngineHung", func(t *testing.T) { engineHung(t, f) })
 	t.Run("CutFromAPI", func(t *testing.T) { cutFromAPI(t, f) })
+	t.Run("LossReported", func(t *testing.T) { lossReported(t, f) })
+	t.Run("PolicyEditedInPartition", func(t *testing.T) { policyEdited(t, f, policy) })
 	stop()
 }
 

@@ -5,12 +5,15 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/operator"
@@ -45,6 +48,8 @@ type disturbance struct {
 	undo   func(ctx context.Context, s scene) error
 	// change says whether another epoch is due: yes, no, or either.
 	change change
+	// alone is not drawn together with another: its undoing needs the node.
+	alone bool
 }
 
 type change string
@@ -62,55 +67,55 @@ const beyond = 5 * time.Second
 var disturbances = []disturbance{
 	{"PrimaryUnheard", beyond, onPrimary(func(s scene) []string {
 		return []string{"to=" + s.node(s.replicas[0]), "to=" + s.node(s.replicas[1])}
-	}), mendAll, changes},
+	}), mendAll, changes, false},
 	{"PrimaryDeaf", beyond, onPrimary(func(s scene) []string {
 		return []string{"from=" + s.node(s.replicas[0]), "from=" + s.node(s.replicas[1])}
-	}), mendAll, changes},
+	}), mendAll, changes, false},
 	{"PrimaryCutFromReplicas", beyond, onPrimary(func(s scene) []string {
 		return append(pod(s.ip(s.replicas[0])), pod(s.ip(s.replicas[1]))...)
-	}), mendAll, changes},
+	}), mendAll, changes, false},
 	{"ReplicaIsolated", beyond, func(ctx context.Context, s scene) error {
 		return injector.Firewall(ctx, s.node(s.replicas[0]), pod(s.ip(s.replicas[0]))...)
-	}, mendAll, stays},
+	}, mendAll, stays, false},
 	{"AgentPortReset", beyond, onPrimary(func(scene) []string {
 		return []string{fmt.Sprintf("reset=%d", agentPort)}
-	}), mendAll, either},
+	}), mendAll, either, false},
 	{"DeletedByForceWhileCut", beyond, func(ctx context.Context, s scene) error {
 		if err := injector.Isolate(ctx, s.primary.Node); err != nil {
 			return err
 		}
 		return force(ctx, s.f.namespace, s.primary.Member)
-	}, func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes},
+	}, func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes, false},
 	{"NodeOff", beyond, func(ctx context.Context, s scene) error { return injector.NodeOff(ctx, s.primary.Node) },
-		func(ctx context.Context, s scene) error { return injector.NodeOn(ctx, s.primary.Node) }, changes},
+		func(ctx context.Context, s scene) error { return injector.NodeOn(ctx, s.primary.Node) }, changes, false},
 	{"NodeIsolated", beyond, func(ctx context.Context, s scene) error { return injector.Isolate(ctx, s.primary.Node) },
-		func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes},
+		func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes, false},
 	{"EngineKilled", time.Second, func(ctx context.Context, s scene) error {
 		return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
-	}, nil, changes},
+	}, nil, changes, false},
 	{"ContainerKilled", time.Second, func(ctx context.Context, s scene) error {
 		return injector.KillContainer(ctx, s.f.namespace, s.primary.Member)
-	}, nil, changes},
+	}, nil, changes, false},
 	{"EngineHung", beyond, func(ctx context.Context, s scene) error {
 		return injector.HangEngine(ctx, s.f.namespace, s.primary.Member)
-	}, nil, changes},
+	}, nil, changes, false},
 	{"AgentHung", 10 * time.Second, func(ctx context.Context, s scene) error {
 		return injector.HangAgent(ctx, s.f.namespace, s.primary.Member)
 	}, func(ctx context.Context, s scene) error {
 		return injector.ResumeAgent(ctx, s.f.namespace, s.primary.Member)
-	}, changes},
+	}, changes, false},
 	{"PodDeleted", time.Second, func(ctx context.Context, s scene) error {
 		return faults.DeletePod(ctx, cluster, s.f.namespace, s.primary.Member)
-	}, nil, changes},
-	{"VolumeLost", time.Second, volumeLost, nil, stays},
-	{"APIDown", 30 * time.Second, cutAPI, mendAll, stays},
+	}, nil, changes, false},
+	{"VolumeLost", time.Second, volumeLost, nil, stays, false},
+	{"APIDown", 30 * time.Second, cutAPI, mendAll, stays, false},
 	{"APIDownAndPrimaryCrash", 30 * time.Second, func(ctx context.Context, s scene) error {
 		if err := cutAPI(ctx, s); err != nil {
 			return err
 		}
 		return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
-	}, mendAll, changes},
-	{"OperatorKilledInSwitchover", time.Second, killedInSwitchover, nil, either},
+	}, mendAll, changes, false},
+	{"OperatorKilledInSwitchover", time.Second, killedInSwitchover, nil, either, false},
 	{"ReplicasThenPrimaryLost", time.Second, func(ctx context.Context, s scene) error {
 		for _, member := range append(s.replicas, s.primary.Member) {
 			if err := injector.KillContainer(ctx, s.f.namespace, member); err != nil {
@@ -118,7 +123,75 @@ var disturbances = []disturbance{
 			}
 		}
 		return nil
-	}, nil, changes},
+	}, nil, changes, false},
+	{"DiskStalled", beyond, onPrimarysDisk("stall"), undoOnDisk("resume"), changes, true},
+	{"DiskFull", beyond, onPrimarysDisk("fill"), undoOnDisk("free"), changes, true},
+	{"ReplicasDiskFullAndPrimaryCrash", beyond, replicaFullAndCrash, undoOnDisk("free"), changes, true},
+}
+
+// onPrimarysDisk makes the disk of the primary's volume hang, or fills it.
+func onPrimarysDisk(change string) func(context.Context, scene) error {
+	return func(ctx context.Context, s scene) error { return s.disk(ctx, s.primary.Member, change) }
+}
+
+// undoOnDisk undoes that on whichever member's disk it was done.
+func undoOnDisk(change string) func(context.Context, scene) error {
+	return func(ctx context.Context, s scene) error {
+		if change == "free" { // the others' disks have nothing to be freed of
+			return s.eachDisk(ctx, func(member string) error {
+				if err := s.disk(ctx, member, change); err != nil && !strings.Contains(err.Error(), "no such file") {
+					return err
+				}
+				return nil
+			})
+		}
+		return s.disk(ctx, s.primary.Member, change)
+	}
+}
+
+func (s scene) eachDisk(ctx context.Context, f func(member string) error) error {
+	for _, member := range append([]string{s.primary.Member}, s.replicas...) {
+		if err := f(member); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// disk changes the disk under a member's volume.
+func (s scene) disk(ctx context.Context, member, change string) error {
+	for _, v := range s.pods[member].Spec.Volumes {
+		if v.PersistentVolumeClaim == nil {
+			continue
+		}
+		var claim corev1.PersistentVolumeClaim
+		if err := cluster.Get(ctx, client.ObjectKey{Namespace: s.f.namespace, Name: v.PersistentVolumeClaim.ClaimName}, &claim); err != nil {
+			return fmt.Errorf("finding the volume of %s: %w", member, err)
+		}
+		return injector.Disk(ctx, s.node(member), claim.Spec.VolumeName, change)
+	}
+	return fmt.Errorf("finding the volume of %s: it has none", member)
+}
+
+// replicaFullAndCrash fills a replica's disk, waits until the service's condition says so, and kills the primary's engine: the
+// other replica takes over, with the promise of the first.
+func replicaFullAndCrash(ctx context.Context, s scene) error {
+	if err := s.disk(ctx, s.replicas[0], "fill"); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("condition Redundant to name %s, whose disk is full", s.replicas[0])
+	err := kube.Until(ctx, time.Minute, what, func(ctx context.Context) (bool, string, error) {
+		obj, err := s.f.Service.Object(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		c := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionRedundant)
+		return c.Status == metav1.ConditionFalse && strings.Contains(c.Message, s.replicas[0]), c.Message, nil
+	})
+	if err != nil {
+		return err
+	}
+	return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
 }
 
 func onPrimary(rules func(s scene) []string) func(context.Context, scene) error {

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/rounds"
 )
@@ -86,6 +89,37 @@ func cutFromAPI(t *testing.T, f fixture) {
 		t.Errorf("writes paused for %s and %d were lost while only the way to the API server was cut", longest, result.Verification.Lost)
 	}
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+}
+
+// policyEdited: while the primary is cut off, its policy is given a much longer lease. The others wait for what they had
+// acknowledged, not for what the policy says now, and the new primary puts the new terms into force.
+func policyEdited(t *testing.T, f fixture, policy *v1alpha1.FailoverPolicy) {
+	needHost(t)
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+	old, err := f.Service.Primary(t.Context())
+	must(t, err)
+	edit := func(millis int32) {
+		must(t, cluster.Get(t.Context(), client.ObjectKeyFromObject(policy), policy))
+		patch := client.MergeFrom(policy.DeepCopy())
+		policy.Spec.Detection.LeaseDurationMilliseconds = millis
+		must(t, cluster.Patch(t.Context(), policy, patch))
+	}
+	before := policy.Spec.Detection.LeaseDurationMilliseconds
+	mend := cleanup(t, "letting node "+old.Node+" rejoin", func(ctx context.Context) error { return injector.Rejoin(ctx, old.Node) })
+	must(t, injector.Isolate(t.Context(), old.Node))
+	const edited = 60_000
+	edit(edited)
+	now := f.takenOver(t, old, 15*time.Second)
+	mend()
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+	f.oneAfterTheOther(t, old.Member)
+	must(t, f.Service.WaitLeaseMillis(t.Context(), edited))
+	edit(before)
+	must(t, f.Service.WaitLeaseMillis(t.Context(), int64(before)))
+	if after, err := f.Service.Primary(t.Context()); err != nil || after.Epoch != now.Epoch {
+		t.Errorf("an edit of the policy made %s in epoch %d the primary: %v", after.Member, after.Epoch, err)
+	}
+	f.marked(t)
 }
 
 // pause is how long a fault lasts; nothing is waited for by it.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"understudy.dev/understudy/test/internal/history"
 	"understudy.dev/understudy/test/internal/load"
 )
 
@@ -20,6 +21,11 @@ type Client struct {
 	Close func()
 
 	address string
+}
+
+// At is a client that is reached at host:port, without a port-forward.
+func At(address string) *Client {
+	return &Client{Pod: address, Close: func() {}, address: address}
 }
 
 // NotOn connects to a client that is on none of these nodes. On a cluster of one node there is none: the only client
@@ -66,37 +72,71 @@ func (c *Client) Verify(ctx context.Context, id string) (v load.Verification, er
 	return v, c.call(ctx, http.MethodPost, "/rounds/"+id+"/verify", nil, &v)
 }
 
+// Record begins a recording.
+func (c *Client) Record(ctx context.Context, id string, config load.RecordConfig) error {
+	return c.call(ctx, http.MethodPost, "/recordings?id="+id, config, nil)
+}
+
+// Recorded says how a recording goes.
+func (c *Client) Recorded(ctx context.Context, id string) (r load.Recorded, err error) {
+	err = c.call(ctx, http.MethodGet, "/recordings/"+id, nil, &r)
+	return r, err
+}
+
+// History ends a recording, reads every key once more, and returns what the clients saw.
+func (c *Client) History(ctx context.Context, id string) ([]history.Op, load.Recorded, error) {
+	var seen load.Recorded
+	if err := c.call(ctx, http.MethodPost, "/recordings/"+id+"/stop", nil, &seen); err != nil {
+		return nil, seen, err
+	}
+	path := "/recordings/" + id + "/history"
+	raw, err := c.ask(ctx, http.MethodPost, path, nil)
+	if err != nil {
+		return nil, seen, err
+	}
+	ops, err := history.ReadAll(bytes.NewReader(raw))
+	if err != nil {
+		return nil, seen, fmt.Errorf("reading load client %s's answer to POST %s: %w", c.Pod, path, err)
+	}
+	return ops, seen, nil
+}
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(raw)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, body)
-	if err != nil {
+	raw, err := c.ask(ctx, method, path, in)
+	if err != nil || out == nil {
 		return err
-	}
-	answer, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking load client %s for %s %s: %w", c.Pod, method, path, err)
-	}
-	defer answer.Body.Close()
-	raw, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return fmt.Errorf("asking load client %s for %s %s: %w", c.Pod, method, path, err)
-	}
-	if answer.StatusCode >= 300 {
-		return fmt.Errorf("asking load client %s for %s %s: %s: %s", c.Pod, method, path, answer.Status,
-			strings.TrimSpace(string(raw)))
-	}
-	if out == nil {
-		return nil
 	}
 	if err := json.Unmarshal(raw, out); err != nil {
 		return fmt.Errorf("reading load client %s's answer to %s %s: %w", c.Pod, method, path, err)
 	}
 	return nil
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, in any) ([]byte, error) {
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, body)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking load client %s for %s %s: %w", c.Pod, method, path, err)
+	}
+	defer answer.Body.Close()
+	raw, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, fmt.Errorf("asking load client %s for %s %s: %w", c.Pod, method, path, err)
+	}
+	if answer.StatusCode >= 300 {
+		return nil, fmt.Errorf("asking load client %s for %s %s: %s: %s", c.Pod, method, path, answer.Status,
+			strings.TrimSpace(string(raw)))
+	}
+	return raw, nil
 }

@@ -17,6 +17,7 @@ import (
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/lease"
 	"understudy.dev/understudy/internal/names"
 )
 
@@ -50,20 +51,20 @@ func (s Service) Object(ctx context.Context) (*v1alpha1.ReplicatedService, error
 // Primary reads Lease, slice and the holder's pod. With the operator down the status is old; these never are.
 func (s Service) Primary(ctx context.Context) (Primary, error) {
 	var p Primary
-	var lease coordinationv1.Lease
-	if err := s.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: names.Lease(s.Name)}, &lease); err != nil {
+	var register coordinationv1.Lease
+	if err := s.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: names.Lease(s.Name)}, &register); err != nil {
 		return p, fmt.Errorf("reading the Lease of service %s/%s: %w", s.Namespace, s.Name, err)
 	}
-	if lease.Spec.HolderIdentity == nil || lease.Spec.LeaseTransitions == nil {
+	if register.Spec.HolderIdentity == nil || register.Spec.LeaseTransitions == nil {
 		return p, fmt.Errorf("service %s/%s has no primary yet: its Lease names no holder", s.Namespace, s.Name)
 	}
-	run, err := failover.ParseRun(*lease.Spec.HolderIdentity)
+	run, err := failover.ParseRun(*register.Spec.HolderIdentity)
 	if err != nil {
-		return p, fmt.Errorf("reading Lease %s/%s: %w", s.Namespace, lease.Name, err)
+		return p, fmt.Errorf("reading Lease %s/%s: %w", s.Namespace, register.Name, err)
 	}
-	p.Member, p.PodUID, p.Epoch = run.Member, run.PodUID, int64(*lease.Spec.LeaseTransitions)
-	if lease.Spec.AcquireTime != nil {
-		p.Since = lease.Spec.AcquireTime.Time
+	p.Member, p.PodUID, p.Epoch = run.Member, run.PodUID, int64(*register.Spec.LeaseTransitions)
+	if register.Spec.AcquireTime != nil {
+		p.Since = register.Spec.AcquireTime.Time
 	}
 	slice, err := s.Slice(ctx)
 	if err != nil {
@@ -76,6 +77,18 @@ func (s Service) Primary(ctx context.Context) (Primary, error) {
 	}
 	p.Node = pod.Spec.NodeName
 	return p, nil
+}
+
+// WaitLeaseMillis waits until the Lease carries a lease of that length: a policy counts from then on.
+func (s Service) WaitLeaseMillis(ctx context.Context, millis int64) error {
+	return Until(ctx, time.Minute, fmt.Sprintf("the Lease to carry a lease of %d ms", millis), func(ctx context.Context) (bool, string, error) {
+		var obj coordinationv1.Lease
+		if err := s.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: names.Lease(s.Name)}, &obj); err != nil {
+			return false, "", err
+		}
+		register, err := lease.Read(&obj)
+		return int64(register.Terms.LeaseMillis) == millis, fmt.Sprintf("%d ms", register.Terms.LeaseMillis), err
+	})
 }
 
 // Slice reads the EndpointSlice of the primary.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"understudy.dev/understudy/test/internal/resp"
 )
 
@@ -36,12 +38,18 @@ func (l *link) drop() {
 	}
 }
 
+// ready connects unless there is a connection.
+func (l *link) ready(ctx context.Context) error {
+	if l.conn != nil {
+		return nil
+	}
+	return l.connect(ctx)
+}
+
 // set writes one key. sent says whether the write may have reached the service.
 func (l *link) set(ctx context.Context, key, value string) (sent bool, err error) {
-	if l.conn == nil {
-		if err := l.connect(ctx); err != nil {
-			return false, err
-		}
+	if err := l.ready(ctx); err != nil {
+		return false, err
 	}
 	reply, err := l.conn.Do("SET", key, value)
 	if err != nil {
@@ -51,6 +59,53 @@ func (l *link) set(ctx context.Context, key, value string) (sent bool, err error
 		return true, &stageError{"write", errors.New("the reply was not OK")}
 	}
 	return true, l.confirm()
+}
+
+// transact carries out commands in one MULTI and returns their replies. An ErrorReply says that the last of them was not
+// carried out; after any other error nothing is known. There must be a connection.
+func (l *link) transact(commands ...[]string) ([]any, error) {
+	all := append([][]string{{"MULTI"}}, commands...)
+	replies, err := l.conn.Pipeline(append(all, []string{"EXEC"})...)
+	if err != nil {
+		return nil, &stageError{"write", err}
+	}
+	// Without a MULTI the commands were carried out one by one, whatever EXEC says.
+	if replies[0] != "OK" {
+		return nil, &stageError{"write", unanswered{errors.New("the reply to MULTI was not OK")}}
+	}
+	outcome := replies[len(replies)-1]
+	if refused, ok := outcome.(resp.ErrorReply); ok {
+		return nil, &stageError{"write", why(replies, refused)}
+	}
+	results, ok := outcome.([]any)
+	if !ok || len(results) != len(commands) {
+		return nil, &stageError{"write", unanswered{errors.New("the reply to EXEC was not one for each command")}}
+	}
+	if refused, ok := results[len(results)-1].(resp.ErrorReply); ok {
+		return nil, &stageError{"write", refused}
+	}
+	return results, nil
+}
+
+// why is the refusal of the command for which EXEC was refused, if there is one: EXEC's own says nothing.
+func why(replies []any, exec resp.ErrorReply) error {
+	for _, reply := range replies {
+		if refused, ok := reply.(resp.ErrorReply); ok {
+			return refused
+		}
+	}
+	return exec
+}
+
+// wasRefused says whether the service answered that it did not do what it was asked.
+func wasRefused(err error) bool {
+	var answered resp.ErrorReply
+	var state *pgconn.PgError
+	if errors.As(err, &state) {
+		// A PostgreSQL whose connections are ended says so too, in the middle of a commit as well.
+		return !strings.HasPrefix(state.Code, "57P") && !strings.HasPrefix(state.Code, "08")
+	}
+	return errors.As(err, &answered)
 }
 
 // confirm waits until enough replicas have what this connection wrote. Who is answered with fewer knows nothing of the write.
@@ -130,10 +185,13 @@ func (l *link) askOne(ctx context.Context, sentinel string) (string, error) {
 // reason names an error in one word or two, without addresses, so that equal ones are counted together.
 func reason(err error) string {
 	var answered resp.ErrorReply
+	var state *pgconn.PgError
 	switch {
 	case errors.As(err, &answered):
 		word, _, _ := strings.Cut(string(answered), " ")
 		return word
+	case errors.As(err, &state):
+		return state.Code
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return "timeout"
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"understudy.dev/understudy/test/internal/resp"
 )
 
 // Round is one run of writes, one after the other.
@@ -50,7 +48,7 @@ func Start(id string, config Config) *Round {
 }
 
 func (r *Round) write(ctx context.Context) {
-	link := &link{config: r.config, dialled: func() { r.mu.Lock(); r.result.Connections++; r.mu.Unlock() }}
+	link := r.config.store(func() { r.mu.Lock(); r.result.Connections++; r.mu.Unlock() })
 	defer link.drop()
 	next := time.Now()
 	for sequence := 0; ctx.Err() == nil; sequence++ {
@@ -64,7 +62,7 @@ func (r *Round) write(ctx context.Context) {
 	}
 }
 
-func (r *Round) writeUntilAcknowledged(ctx context.Context, link *link, sequence int) {
+func (r *Round) writeUntilAcknowledged(ctx context.Context, link store, sequence int) {
 	for ctx.Err() == nil {
 		begun := time.Now()
 		sent, err := link.set(ctx, Key(r.ID, sequence), strconv.Itoa(sequence))
@@ -134,8 +132,7 @@ func (r *Round) fail(sequence int, sent bool, err error) {
 	}
 	r.result.Failures[kind]++
 	r.failing, r.lastErr = kind, err.Error()
-	var answered resp.ErrorReply
-	if sent && !errors.As(err, &answered) {
+	if sent && !wasRefused(err) {
 		r.fate[sequence] = unknown
 	}
 }

@@ -1,122 +1,21 @@
 package load
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"understudy.dev/understudy/test/internal/fake"
 )
 
-// store is a server that keeps keys and can be told to fail.
-type store struct {
-	net.Listener
-	mu   sync.Mutex
-	keys map[string]string
-	// onSet decides about one write: an answer, or "" to end the connection. It says whether the write is kept.
-	onSet func(n int, now time.Time) (answer string, keep bool)
-	sets  int
-}
-
-func serve(t *testing.T, onSet func(int, time.Time) (string, bool)) *store {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &store{Listener: listener, keys: map[string]string{}, onSet: onSet}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go s.talk(c)
-		}
-	}()
-	return s
-}
-
-func (s *store) talk(c net.Conn) {
-	defer c.Close()
-	reader := bufio.NewReader(c)
-	for {
-		args, err := command(reader)
-		if err != nil {
-			return
-		}
-		answer := s.answer(args)
-		if answer == "" {
-			return
-		}
-		if _, err := io.WriteString(c, answer); err != nil {
-			return
-		}
-	}
-}
-
-func (s *store) answer(args []string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch args[0] {
-	case "SET":
-		s.sets++
-		answer, keep := s.onSet(s.sets, time.Now())
-		if keep {
-			s.keys[args[1]] = args[2]
-		}
-		return answer
-	case "MGET":
-		out := fmt.Sprintf("*%d\r\n", len(args)-1)
-		for _, key := range args[1:] {
-			if v, ok := s.keys[key]; ok {
-				out += fmt.Sprintf("$%d\r\n%s\r\n", len(v), v)
-			} else {
-				out += "$-1\r\n"
-			}
-		}
-		return out
-	case "UNLINK":
-		for _, key := range args[1:] {
-			delete(s.keys, key)
-		}
-		return ":1\r\n"
-	}
-	return "+OK\r\n"
-}
-
-func command(r *bufio.Reader) ([]string, error) {
-	count := 0
-	if _, err := fmt.Fscanf(r, "*%d\r\n", &count); err != nil {
-		return nil, err
-	}
-	var args []string
-	for range count {
-		length := 0
-		if _, err := fmt.Fscanf(r, "$%d\r\n", &length); err != nil {
-			return nil, err
-		}
-		buf := make([]byte, length+2)
-		if _, err := io.ReadFull(r, buf); err != nil {
-			return nil, err
-		}
-		args = append(args, string(buf[:length]))
-	}
-	return args, nil
-}
-
-const ok = "+OK\r\n"
-
 // run writes until enough writes were acknowledged after the condition holds.
-func run(t *testing.T, s *store, until func(Progress) bool) (*Round, Result) {
+func run(t *testing.T, s *fake.Redis, until func(Progress) bool) (*Round, Result) {
 	t.Helper()
-	r := Start("t", Config{Address: s.Addr().String(), Password: "p", IntervalMicroseconds: 1000, RetryMicroseconds: 500})
+	r := Start("t", Config{Address: s.Address, Password: "p", IntervalMicroseconds: 1000, RetryMicroseconds: 500})
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -142,14 +41,14 @@ func verified(t *testing.T, r *Round) Verification {
 }
 
 func TestAWriteWithoutAnAnswerIsNotAcknowledgedUntilItIs(t *testing.T) {
-	s := serve(t, func(n int, _ time.Time) (string, bool) {
+	s := fake.Serve(t, func(n int, _ time.Time) (string, bool) {
 		switch {
 		case n == 10:
 			return "", true // carried out, and the answer lost
 		case n > 10 && n < 15:
 			return "-READONLY You can't write against a read only replica.\r\n", false
 		}
-		return ok, true
+		return fake.OK, true
 	})
 	r, result := run(t, s, func(p Progress) bool { return p.Acknowledged >= 30 })
 	if result.Acknowledged+result.Unknown > result.Attempted || result.Unknown != 0 {
@@ -161,21 +60,21 @@ func TestAWriteWithoutAnAnswerIsNotAcknowledgedUntilItIs(t *testing.T) {
 	if v := verified(t, r); v.Lost != 0 || v.Acknowledged != result.Acknowledged {
 		t.Errorf("verified %+v, want %d acknowledged and none lost", v, result.Acknowledged)
 	}
-	if len(s.keys) != 0 {
-		t.Errorf("%d keys are left after the verification", len(s.keys))
+	if len(s.Keys) != 0 {
+		t.Errorf("%d keys are left after the verification", len(s.Keys))
 	}
 }
 
 func TestTheOutageIsTheLargestGapBetweenAcknowledgements(t *testing.T) {
 	var down time.Time
-	s := serve(t, func(n int, now time.Time) (string, bool) {
+	s := fake.Serve(t, func(n int, now time.Time) (string, bool) {
 		if n == 20 {
 			down = now
 		}
 		if n >= 20 && now.Sub(down) < 80*time.Millisecond {
 			return "", false
 		}
-		return ok, true
+		return fake.OK, true
 	})
 	_, result := run(t, s, func(p Progress) bool { return p.Gaps > 0 && p.FlowingMicroseconds > 20_000 })
 	if us := result.Outage.Microseconds; us < 80_000 || us > 5_000_000 {
@@ -190,7 +89,7 @@ func TestTheOutageIsTheLargestGapBetweenAcknowledgements(t *testing.T) {
 }
 
 func TestALostWriteIsFound(t *testing.T) {
-	s := serve(t, func(n int, _ time.Time) (string, bool) { return ok, n != 7 })
+	s := fake.Serve(t, func(n int, _ time.Time) (string, bool) { return fake.OK, n != 7 })
 	r, _ := run(t, s, func(p Progress) bool { return p.Acknowledged >= 20 })
 	v := verified(t, r)
 	if v.Lost != 1 || len(v.LostSequence) != 1 || v.LostSequence[0] != 6 {
@@ -199,11 +98,11 @@ func TestALostWriteIsFound(t *testing.T) {
 }
 
 func TestARoundStoppedInAnOutageSaysSo(t *testing.T) {
-	s := serve(t, func(n int, _ time.Time) (string, bool) {
+	s := fake.Serve(t, func(n int, _ time.Time) (string, bool) {
 		if n > 5 {
 			return "", n == 6
 		}
-		return ok, true
+		return fake.OK, true
 	})
 	r, result := run(t, s, func(p Progress) bool { return p.SinceLastMicroseconds > 30_000 })
 	if result.Open == nil || result.Open.Microseconds < 30_000 || result.Unknown != 1 {
@@ -215,8 +114,8 @@ func TestARoundStoppedInAnOutageSaysSo(t *testing.T) {
 }
 
 func TestVerifyRefusesARunningRound(t *testing.T) {
-	s := serve(t, func(int, time.Time) (string, bool) { return ok, true })
-	r := Start("t", Config{Address: s.Addr().String()})
+	s := fake.Serve(t, func(int, time.Time) (string, bool) { return fake.OK, true })
+	r := Start("t", Config{Address: s.Address})
 	defer r.Stop()
 	if _, err := r.Verify(context.Background()); err == nil || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("verifying a running round: %v", err)

@@ -3,6 +3,7 @@
 package load
 
 import (
+	"errors"
 	"strconv"
 	"time"
 )
@@ -11,6 +12,10 @@ import (
 type Config struct {
 	// Address is host:port of the service, the ClusterIP rather than a name if resolving is not to be measured.
 	Address string `json:"address,omitempty"`
+	// Engine is what answers there: redis, the default, or postgresql; then User and Database are needed too.
+	Engine   string `json:"engine,omitempty"`
+	User     string `json:"user,omitempty"`
+	Database string `json:"database,omitempty"`
 	// Sentinels and Master are set instead of Address to find the primary as clients of Redis Sentinel do: ask a
 	// sentinel before each new connection.
 	Sentinels []string `json:"sentinels,omitempty"`
@@ -42,6 +47,14 @@ func (c Config) WithDefaults() Config {
 	fill(&c.ReplyMilliseconds, 250)
 	fill(&c.LimitSeconds, 300)
 	return c
+}
+
+// Valid says whether there is something to write to.
+func (c Config) Valid() error {
+	if (c.Address == "") == (len(c.Sentinels) == 0) {
+		return errors.New("it needs either address or sentinels")
+	}
+	return nil
 }
 
 func (c Config) interval() time.Duration {

@@ -20,29 +20,50 @@ func (r *Round) Verify(ctx context.Context) (Verification, error) {
 	default:
 		return Verification{}, fmt.Errorf("verifying round %s: it is still running: stop it first", r.ID)
 	}
-	config := r.config
-	// A batch takes longer than one write; only the writes themselves are measured.
-	config.ReplyMilliseconds = max(config.ReplyMilliseconds, 2000)
-	link := &link{config: config, dialled: func() {}}
+	link := patient(r.config).store(func() {})
 	defer link.drop()
 	var v Verification
 	for from := 0; from < len(r.fate); from += batch {
-		to := min(from+batch, len(r.fate))
-		values, err := r.each(ctx, link, "MGET", from, to)
+		keys := r.keys(from)
+		err := insisting(ctx, link, func() error {
+			values, err := link.get(ctx, keys)
+			if err == nil {
+				r.count(&v, from, values)
+			}
+			return err
+		})
 		if err != nil {
-			return v, err
+			return v, r.unverified("reading", from, err)
 		}
-		r.count(&v, from, values)
 	}
 	for from := 0; from < len(r.fate); from += batch {
-		if _, err := r.each(ctx, link, "UNLINK", from, min(from+batch, len(r.fate))); err != nil {
-			return v, err
+		if err := insisting(ctx, link, func() error { return link.remove(ctx, r.keys(from)) }); err != nil {
+			return v, r.unverified("removing", from, err)
 		}
 	}
 	return v, nil
 }
 
-func (r *Round) count(v *Verification, from int, values []any) {
+// keys of one batch.
+func (r *Round) keys(from int) []string {
+	var keys []string
+	for sequence := from; sequence < min(from+batch, len(r.fate)); sequence++ {
+		keys = append(keys, Key(r.ID, sequence))
+	}
+	return keys
+}
+
+func (r *Round) unverified(doing string, from int, err error) error {
+	return fmt.Errorf("verifying round %s: %s the keys from %d on: %w: %s", r.ID, doing, from, err, hint)
+}
+
+// patient is for what follows the measurement: a batch takes longer than one write.
+func patient(config Config) Config {
+	config.ReplyMilliseconds = max(config.ReplyMilliseconds, 2000)
+	return config
+}
+
+func (r *Round) count(v *Verification, from int, values []string) {
 	for i, value := range values {
 		sequence := from + i
 		found := value == strconv.Itoa(sequence)
@@ -61,36 +82,16 @@ func (r *Round) count(v *Verification, from int, values []any) {
 	}
 }
 
-// each sends one command with the keys from..to and tries again on a new connection until it is answered.
-func (r *Round) each(ctx context.Context, link *link, command string, from, to int) ([]any, error) {
-	args := []string{command}
-	for sequence := from; sequence < to; sequence++ {
-		args = append(args, Key(r.ID, sequence))
-	}
-	for {
-		values, err := try(ctx, link, args)
-		if err == nil && command == "MGET" && len(values) != to-from {
-			err = fmt.Errorf("%d values for %d keys", len(values), to-from)
-		}
-		if err == nil {
-			return values, nil
-		}
-		link.drop()
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("verifying round %s: %s of keys %d to %d: %w: is there a primary? see kubectl get rsvc",
-				r.ID, command, from, to-1, err)
-		}
-		pause(ctx, 20*time.Millisecond)
-	}
-}
+const hint = "is there a primary? see kubectl get rsvc"
 
-func try(ctx context.Context, link *link, args []string) ([]any, error) {
-	if link.conn == nil {
-		if err := link.connect(ctx); err != nil {
-			return nil, err
-		}
+// again is how soon what must be answered in the end is tried once more.
+const again = 20 * time.Millisecond
+
+func (l *link) try(ctx context.Context, args []string) ([]any, error) {
+	if err := l.ready(ctx); err != nil {
+		return nil, err
 	}
-	reply, err := link.conn.Do(args...)
+	reply, err := l.conn.Do(args...)
 	if err != nil {
 		return nil, err
 	}

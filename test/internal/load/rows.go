@@ -1,0 +1,138 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// rows is a round's connection to PostgreSQL; a key is a row of its own.
+type rows struct {
+	config  Config
+	conn    *pgx.Conn
+	made    bool // the table is there
+	dialled func()
+	// doubtful is set by the warning that a commit was not waited for by the replicas.
+	doubtful bool
+}
+
+const table = "understudy_load"
+
+func (r *rows) drop() {
+	if r.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // a goodbye that cannot be sent at once is not sent
+	_ = r.conn.Close(ctx)
+	r.conn = nil
+}
+
+func (r *rows) set(ctx context.Context, key, value string) (sent bool, err error) {
+	if err := r.ready(ctx); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.config.reply())
+	defer cancel()
+	r.doubtful = false
+	_, err = r.conn.Exec(ctx, "INSERT INTO "+table+" VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
+	if err == nil && r.doubtful {
+		err = unanswered{fmt.Errorf("the commit was answered with warning %s: it may be on the primary alone", notWaited)}
+	}
+	if err != nil {
+		return true, &stageError{"write", err}
+	}
+	return true, nil
+}
+
+// notWaited is what PostgreSQL warns with when a wait for replicas was cancelled: the commit is local for certain only.
+const notWaited = "01000"
+
+func (r *rows) ready(ctx context.Context) error {
+	if r.conn != nil {
+		return nil
+	}
+	config, err := pgx.ParseConfig("sslmode=prefer")
+	if err != nil {
+		return &stageError{"connect", err}
+	}
+	host, port, err := net.SplitHostPort(r.config.Address)
+	if err != nil {
+		return &stageError{"connect", err}
+	}
+	if _, err := fmt.Sscan(port, &config.Port); err != nil {
+		return &stageError{"connect", err}
+	}
+	config.Host, config.Database, config.User, config.Password = host, r.config.Database, r.config.User, r.config.Password
+	config.Fallbacks = nil
+	if config.TLSConfig != nil {
+		config.TLSConfig.InsecureSkipVerify = true //nolint:gosec // a measurement does not ask whom it talks to
+	}
+	config.DialFunc = (&net.Dialer{Timeout: r.config.dial()}).DialContext
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip a write, on a new connection too
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.Code == notWaited {
+			r.doubtful = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.config.dial()+r.config.reply())
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return &stageError{"connect", err}
+	}
+	r.dialled()
+	r.conn = conn
+	return r.makeTable(ctx)
+}
+
+func (r *rows) makeTable(ctx context.Context) error {
+	if r.made {
+		return nil
+	}
+	if _, err := r.conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+table+" (key text PRIMARY KEY, value text NOT NULL)"); err != nil {
+		r.drop()
+		return &stageError{"connect", err}
+	}
+	r.made = true
+	return nil
+}
+
+func (r *rows) get(ctx context.Context, keys []string) ([]string, error) {
+	if err := r.ready(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	found, err := r.conn.Query(ctx, "SELECT key, value FROM "+table+" WHERE key = ANY($1)", keys)
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]string{}
+	var key, value string
+	if _, err := pgx.ForEachRow(found, []any{&key, &value}, func() error {
+		have[key] = value
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	values := make([]string, len(keys))
+	for i, key := range keys {
+		values[i] = have[key]
+	}
+	return values, nil
+}
+
+func (r *rows) remove(ctx context.Context, keys []string) error {
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := r.conn.Exec(ctx, "DELETE FROM "+table+" WHERE key = ANY($1)", keys)
+	return err
+}
