@@ -80,6 +80,9 @@ func (a *Agent) startEngine(now failover.Instant) {
 		a.wakeIn(wait)
 		return
 	}
+	if a.Engine.Listens() {
+		a.endRelay()
+	}
 	a.doing[failover.StartEngine] = true
 	a.proc.early = nil
 	a.proc.gen++

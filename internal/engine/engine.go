@@ -57,6 +57,8 @@ type Engine interface {
 	Persistent() bool
 	// Port clients connect to.
 	Port() int
+	// Listens reports whether its process takes that port when it starts, rather than when it is told whom to serve.
+	Listens() bool
 	Probe(ctx context.Context) (Report, error)
 	// Follow makes it copy and follow the engine at address (host:port), and reachable for readers.
 	Follow(ctx context.Context, address string) error

@@ -54,6 +54,9 @@ var _ engine.Engine = (*PostgreSQL)(nil)
 // Port clients connect to.
 func (p *PostgreSQL) Port() int { return p.config.Port }
 
+// Listens implements engine.Engine: pg_hba.conf is the door, not the port.
+func (p *PostgreSQL) Listens() bool { return true }
+
 // Persistent reports whether data outlives the process.
 func (p *PostgreSQL) Persistent() bool { return p.config.Persistent }
 

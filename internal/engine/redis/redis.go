@@ -49,6 +49,9 @@ var _ engine.Engine = (*Redis)(nil)
 // Port clients connect to.
 func (r *Redis) Port() int { return r.config.Port }
 
+// Listens implements engine.Engine: until it is told whom to serve, it listens on the loopback address only.
+func (r *Redis) Listens() bool { return false }
+
 // Persistent reports whether data outlives the process.
 func (r *Redis) Persistent() bool { return r.config.Persistent }
 

@@ -92,14 +92,28 @@ func Choose(c *kube.Cluster, repository, cluster string) (Injector, error) {
 }
 
 // Host makes faults from the host with the test cluster's tool, so that nothing in the pod takes part.
-type Host struct{ Tool string }
+type Host struct {
+	Tool string
+	// Engine is the name of the engine's first process; empty: redis-server.
+	Engine string
+}
+
+// Postgres is the name of PostgreSQL's first process.
+const Postgres = "postgres"
+
+func (h Host) engine() string {
+	if h.Engine != "" {
+		return h.Engine
+	}
+	return "redis-server"
+}
 
 // Describe implements Injector.
 func (Host) Describe() string { return "SIGKILL from the host" }
 
 // KillEngine implements Injector.
 func (h Host) KillEngine(ctx context.Context, namespace, pod string) error {
-	return h.signal(ctx, namespace, pod, "redis-server", "KILL")
+	return h.signal(ctx, namespace, pod, h.engine(), "KILL")
 }
 
 // KillContainer implements Injector.
@@ -112,7 +126,7 @@ const firstProcess = "pid1"
 
 // HangEngine implements Injector.
 func (h Host) HangEngine(ctx context.Context, namespace, pod string) error {
-	return h.signal(ctx, namespace, pod, "redis-server", "STOP")
+	return h.signal(ctx, namespace, pod, h.engine(), "STOP")
 }
 
 // HangAgent implements Injector.

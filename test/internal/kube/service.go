@@ -19,6 +19,7 @@ import (
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/lease"
 	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/workload"
 )
 
 // Service is one ReplicatedService of a cluster.
@@ -132,8 +133,8 @@ func (s Service) Password(ctx context.Context) (string, error) {
 		return "", err
 	}
 	key, entry := client.ObjectKey{Namespace: s.Namespace, Name: names.AuthSecret(s.Name)}, names.PasswordKey
-	if redis := obj.Spec.Engine.Redis; redis != nil && redis.PasswordSecretRef != nil {
-		key.Name, entry = redis.PasswordSecretRef.Name, redis.PasswordSecretRef.Key
+	if ref := workload.EngineOf(obj).Password; ref != nil {
+		key.Name, entry = ref.Name, ref.Key
 	}
 	var secret corev1.Secret
 	if err := s.Get(ctx, key, &secret); err != nil {

@@ -125,8 +125,15 @@ func (r Runner) LoadConfig(ctx context.Context) (load.Config, error) {
 	if err != nil {
 		return load.Config{}, err
 	}
-	password, err := r.Service.Password(ctx)
-	return load.Config{Address: address, Password: password}, err
+	config := load.Config{Address: address}
+	if config.Password, err = r.Service.Password(ctx); err != nil {
+		return config, err
+	}
+	obj, err := r.Service.Object(ctx)
+	if err == nil && obj.Spec.Engine.PostgreSQL != nil {
+		config.Engine, config.User, config.Database = load.PostgreSQL, obj.Spec.Engine.PostgreSQL.Owner, obj.Spec.Engine.PostgreSQL.Database
+	}
+	return config, err
 }
 
 func (r Runner) inject(ctx context.Context, record *Record, old kube.Primary) error {
