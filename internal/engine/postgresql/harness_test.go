@@ -66,7 +66,9 @@ type member struct {
 	stages  []step
 	lastErr error
 	halt    bool
-	done    chan struct{} // closed when the loop is over
+	// sabotage changes the arguments of the next processes.
+	sabotage func([]string) []string
+	done     chan struct{} // closed when the loop is over
 }
 
 func freePort(t *testing.T) int {
@@ -166,6 +168,9 @@ func (m *member) once() bool {
 		m.mu.Unlock()
 		time.Sleep(20 * time.Millisecond) // the agent's back-off
 		return true
+	}
+	if m.sabotage != nil {
+		proc.Args = m.sabotage(proc.Args)
 	}
 	cmd := &exec.Cmd{Path: proc.Path, Args: proc.Args, Env: proc.Env, Dir: proc.Dir, Stdin: strings.NewReader(string(proc.Stdin)),
 		Stdout: m.log, Stderr: m.log, SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}}
@@ -370,6 +375,21 @@ func (m *member) sql(sql string) string {
 		m.t.Fatalf("%s: %s: %v", m.name, sql, err)
 	}
 	return v
+}
+
+// admin asks as the superuser, over the server's own socket.
+func (m *member) admin(sql string) string {
+	m.t.Helper()
+	c, err := m.dial(within(m.t))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer c.close()
+	row, err := c.one(within(m.t), sql)
+	if err != nil {
+		m.t.Fatalf("%s: %s: %v", m.name, sql, err)
+	}
+	return row[0]
 }
 
 var errStages = errors.New("other stages")
