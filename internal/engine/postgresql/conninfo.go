@@ -8,7 +8,9 @@ import (
 )
 
 // ApplicationName is the identity under which a member's pod follows: another pod of the same name is another.
-func ApplicationName(member, podUID string) string { return member + "." + podUID[:min(8, len(podUID))] }
+func ApplicationName(member, podUID string) string {
+	return member + "." + podUID[:min(8, len(podUID))]
+}
 
 const passFile = "members.pass"
 

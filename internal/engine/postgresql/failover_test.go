@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"understudy.dev/understudy/internal/agentconfig"
 	"understudy.dev/understudy/internal/engine"
 )
 
@@ -91,7 +92,68 @@ func wantLost(t *testing.T, m *member, had, next int64) {
 	}
 }
 
-// A rewind that fails, here since the WAL that it needs is gone, is followed by a copy.
+// The primary has let go of the WAL that a replica needs: it copies.
+func TestReplicaThatWasAwayForTooLongCopies(t *testing.T) {
+	t.Parallel()
+	little := func(c *agentconfig.PostgreSQL) {
+		for _, k := range []string{"min_wal_size", "max_wal_size"} {
+			c.Parameters[k] = "32MB"
+		}
+		c.Parameters["wal_keep_size"], c.Parameters["max_slot_wal_keep_size"] = "0", "16MB"
+	}
+	a, b := newMember(t, 0, little).start().running(), newMember(t, 1, little).start().running()
+	a.promote(engine.Quorum{})
+	b.follows(a)
+	b.kill()
+	for range 6 {
+		a.admin("SELECT pg_switch_wal() FROM (SELECT pg_logical_emit_message(false, '', 'x')) AS x")
+	}
+	c, err := a.dial(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	until(t, "the primary lets go of what the slot held", func() bool {
+		if _, err := c.query(within(t), "CHECKPOINT"); err != nil {
+			t.Fatal(err)
+		}
+		return a.admin("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'understudy_db_1'") == "lost"
+	})
+	b.start().running().follows(a)
+	b.wantStages(runInit, runBootstrap, runServer, runCopy, runServer, runServer, runCopy, runServer)
+}
+
+// Data that was brought along lacks the members' role, and gets it when it becomes the primary's.
+func TestImportedData(t *testing.T) {
+	t.Parallel()
+	a := newMember(t, 0).start().running()
+	a.promote(engine.Quorum{})
+	a.sql("CREATE TABLE t AS SELECT 1")
+	until(t, "the members' role can go", func() bool {
+		c, err := a.dial(within(t))
+		if err != nil {
+			return false
+		}
+		defer c.close()
+		_, err = c.query(within(t), "DROP OWNED BY "+replicator+"; DROP ROLE "+replicator)
+		return err == nil
+	})
+	a.kill()
+	if err := os.RemoveAll(a.disk.note("")); err != nil {
+		t.Fatal(err)
+	}
+	a.start().running()
+	if r, ok := a.report(); !ok || !r.HasData {
+		t.Errorf("what was brought along counts as nothing: %+v", r)
+	}
+	a.promote(engine.Quorum{})
+	b := newMember(t, 1).start().running().follows(a)
+	if got := b.admin("SELECT count(*) FROM pg_database WHERE datname = 'app'"); got != "1" {
+		t.Errorf("%s databases were copied", got)
+	}
+}
+
+// A rewind that fails is followed by a copy.
 func TestRewindThatFailsIsFollowedByACopy(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t, engine.Quorum{})

@@ -15,7 +15,9 @@ import (
 func defaults(c agentconfig.PostgreSQL) map[string]string {
 	walSenders := strconv.Itoa(max(10, 4*len(c.Members)))
 	return map[string]string{
-		"wal_level":              "replica",
+		"wal_level": "replica",
+		// What a standby compares with its primary's is the same everywhere, whatever the place where initdb ran had room for.
+		"max_connections": "100", "max_worker_processes": "8", "max_prepared_transactions": "0", "max_locks_per_transaction": "64",
 		"max_wal_senders":        walSenders,
 		"max_replication_slots":  walSenders,
 		"wal_keep_size":          "256MB", // a replica that was away for a moment needs no copy, whoever is primary now
