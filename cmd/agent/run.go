@@ -17,7 +17,6 @@ import (
 
 	"understudy.dev/understudy/internal/agent"
 	"understudy.dev/understudy/internal/agentconfig"
-	"understudy.dev/understudy/internal/engine/redis"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/guard"
 	"understudy.dev/understudy/internal/names"
@@ -90,9 +89,9 @@ func assemble(log logr.Logger) (agent.Host, error) {
 	if err != nil {
 		return o, err
 	}
-	password, err := os.ReadFile(names.SecretDir + "/" + names.PasswordKey)
+	adapter, err := engineOf(config, member, uid)
 	if err != nil {
-		return o, fmt.Errorf("reading the engine's password: %w", err)
+		return o, err
 	}
 	kube, err := agent.NewKube(config.Namespace, names.Lease(config.Service))
 	if err != nil {
@@ -106,7 +105,7 @@ func assemble(log logr.Logger) (agent.Host, error) {
 		Options: agent.Options{
 			Config: config, Self: failover.Run{Member: member, PodUID: uid, BootID: failover.BootID(boot, uuid.NewString())}, Ordinal: ordinal,
 			IPs: ips, Node: os.Getenv("NODE_NAME"), Binary: "/proc/self/exe", Log: log, NewID: uuid.NewString,
-			Engine: redis.New(*config.Redis, names.DataDir, strings.TrimRight(string(password), "\r\n")),
+			Engine: adapter,
 		},
 		Kube: kube, Identity: identity, StateDir: names.StateDir, DataDir: names.DataDir,
 	}, nil

@@ -36,6 +36,10 @@ const (
 	ConfigKey = "agent.json"
 	// PasswordKey is the file name of the engine's password below SecretDir.
 	PasswordKey = "password"
+	// ReplicationKey is the file name of the members' own password below SecretDir; with TLS there is none.
+	ReplicationKey = "replication-password"
+	// RunDir is a folder in memory for what the engine needs while it runs: its configuration, its socket, a password file.
+	RunDir = "/understudy/run"
 	// OperatorCertName is the common name of the operator's client certificate.
 	OperatorCertName = "understudy-operator"
 )

@@ -39,7 +39,10 @@ func (p *PostgreSQL) change(st step, w wish) func() error {
 			if err := saveJSON(d.note(catchFile), catchUp{Address: w.Address}); err != nil {
 				return err
 			}
-			return removeDurably(d.note(tornFile), d.note(wishFile))
+			if err := removeDurably(d.note(tornFile)); err != nil {
+				return err
+			}
+			return removeDurably(d.note(wishFile)) // last, as above
 		}
 	case copyInstead:
 		return func() error { return p.copyInstead(w) }

@@ -21,7 +21,7 @@ type conn struct {
 func (p *PostgreSQL) dial(ctx context.Context) (*conn, error) {
 	text := fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable passfile='' replication=database application_name=understudy-agent "+
 		// Nothing of ours waits for replicas, nor ends by a limit that was meant for clients.
-		"synchronous_commit=local statement_timeout=0 lock_timeout=0 idle_session_timeout=0 default_transaction_read_only=off",
+		"log_statement=none log_min_duration_statement=-1 synchronous_commit=local statement_timeout=0 lock_timeout=0 idle_session_timeout=0 default_transaction_read_only=off",
 		quoteConninfo(p.socketDir()), p.config.Port, superuser, superuser)
 	life := p.currentLife()
 	c, err := connect(ctx, text, "the engine")

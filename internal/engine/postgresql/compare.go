@@ -1,5 +1,7 @@
 package postgresql
 
+import "slices"
+
 // relation is how this member's data stands to the primary's.
 type relation string
 
@@ -15,8 +17,8 @@ func compare(own place, ownTurns []turn, primary place, turns []turn) (relation,
 	if own.System != primary.System {
 		return foreign, 0
 	}
-	mine := append(ownTurns[:len(ownTurns):len(ownTurns)], turn{own.Timeline, own.LSN})
-	theirs := append(turns[:len(turns):len(turns)], turn{primary.Timeline, primary.LSN})
+	mine := slices.Concat(ownTurns, []turn{{own.Timeline, own.LSN}})
+	theirs := slices.Concat(turns, []turn{{primary.Timeline, primary.LSN}})
 	common := -1
 	for i := range min(len(mine), len(theirs)) {
 		if mine[i].Timeline != theirs[i].Timeline {

@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"understudy.dev/understudy/internal/agentconfig"
 	"understudy.dev/understudy/internal/engine"
 )
@@ -66,7 +64,9 @@ type member struct {
 	stages  []step
 	lastErr error
 	halt    bool
-	done    chan struct{} // closed when the loop is over
+	// sabotage changes the arguments of the next processes.
+	sabotage func([]string) []string
+	done     chan struct{} // closed when the loop is over
 }
 
 func freePort(t *testing.T) int {
@@ -166,6 +166,9 @@ func (m *member) once() bool {
 		m.mu.Unlock()
 		time.Sleep(20 * time.Millisecond) // the agent's back-off
 		return true
+	}
+	if m.sabotage != nil {
+		proc.Args = m.sabotage(proc.Args)
 	}
 	cmd := &exec.Cmd{Path: proc.Path, Args: proc.Args, Env: proc.Env, Dir: proc.Dir, Stdin: strings.NewReader(string(proc.Stdin)),
 		Stdout: m.log, Stderr: m.log, SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}}
@@ -324,52 +327,6 @@ func (m *member) follows(primary *member) *member {
 func (m *member) reaches(offset int64) {
 	m.t.Helper()
 	until(m.t, m.name+" has everything", func() bool { r, ok := m.report(); return ok && r.Offset >= offset })
-}
-
-// client is an application's connection as the owner of the database.
-func (m *member) client() (*pgconn.PgConn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	c, err := pgconn.ParseConfig(fmt.Sprintf("host=127.0.0.1 port=%d dbname=app sslmode=disable", m.config.Port))
-	if err != nil {
-		return nil, err
-	}
-	c.User, c.Password = m.config.Owner, ownerPassword
-	return pgconn.ConnectConfig(ctx, c)
-}
-
-func (m *member) mustClient() *pgconn.PgConn {
-	m.t.Helper()
-	c, err := m.client()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = c.Close(ctx)
-	})
-	return c
-}
-
-func exec1(ctx context.Context, c *pgconn.PgConn, sql string) (string, error) {
-	results, err := c.Exec(ctx, sql).ReadAll()
-	if err != nil {
-		return "", err
-	}
-	if n := len(results); n > 0 && len(results[n-1].Rows) > 0 {
-		return string(results[n-1].Rows[0][0]), nil
-	}
-	return "", nil
-}
-
-func (m *member) sql(sql string) string {
-	m.t.Helper()
-	v, err := exec1(within(m.t), m.mustClient(), sql)
-	if err != nil {
-		m.t.Fatalf("%s: %s: %v", m.name, sql, err)
-	}
-	return v
 }
 
 var errStages = errors.New("other stages")

@@ -1,7 +1,9 @@
 package postgresql
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -23,10 +25,16 @@ func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {
 	if encoding == "" {
 		encoding = "UTF8"
 	}
-	return p.recorded(p.disk.note("init"), []string{
+	named, err := p.named(os.Geteuid())
+	if err != nil {
+		return engine.Process{}, err
+	}
+	proc := p.recorded(p.disk.note("init"), []string{
 		filepath.Join(bin, "initdb"), "--pgdata=" + p.disk.path(initDir), "--username=" + superuser, "--auth=trust",
 		"--data-checksums", "--locale=" + locale, "--encoding=" + encoding,
-	}), nil
+	})
+	proc.Env = append(proc.Env, named...)
+	return proc, nil
 }
 
 // startBootstrap makes roles and database in the new cluster before any server runs on it: no one else can be there, and no
@@ -46,18 +54,9 @@ func (p *PostgreSQL) startBootstrap(bin string) (engine.Process, error) {
 
 // bootstrap is one statement a line, as the single-user server reads them.
 func (p *PostgreSQL) bootstrap() (string, error) {
-	lines := []string{"CREATE ROLE " + replicator + " LOGIN REPLICATION", "GRANT pg_monitor TO " + replicator}
-	if p.secrets.Replication != "" {
-		v, err := verifier("the members' password", p.secrets.Replication)
-		if err != nil {
-			return "", err
-		}
-		lines[0] += " PASSWORD " + quoteLiteral(v)
-	}
-	// What pg_rewind reads the primary's files with.
-	for _, f := range []string{"pg_ls_dir(text, boolean, boolean)", "pg_stat_file(text, boolean)", "pg_read_binary_file(text)",
-		"pg_read_binary_file(text, bigint, bigint, boolean)"} {
-		lines = append(lines, "GRANT EXECUTE ON FUNCTION pg_catalog."+f+" TO "+replicator)
+	lines, err := p.replicatorStatements()
+	if err != nil {
+		return "", err
 	}
 	if p.config.Owner != "" {
 		v, err := verifier("the owner's password", p.secrets.Owner)
@@ -75,6 +74,38 @@ func (p *PostgreSQL) bootstrap() (string, error) {
 		}
 	}
 	return strings.Join(lines, "\n") + "\n", nil
+}
+
+// replicatorStatements make the members' own role.
+func (p *PostgreSQL) replicatorStatements() ([]string, error) {
+	lines := []string{"CREATE ROLE " + replicator + " LOGIN REPLICATION", "GRANT pg_monitor TO " + replicator}
+	if p.secrets.Replication != "" {
+		v, err := verifier("the members' password", p.secrets.Replication)
+		if err != nil {
+			return nil, err
+		}
+		lines[0] += " PASSWORD " + quoteLiteral(v)
+	}
+	// What pg_rewind reads the primary's files with.
+	for _, f := range []string{"pg_ls_dir(text, boolean, boolean)", "pg_stat_file(text, boolean)", "pg_read_binary_file(text)",
+		"pg_read_binary_file(text, bigint, bigint, boolean)"} {
+		lines = append(lines, "GRANT EXECUTE ON FUNCTION pg_catalog."+f+" TO "+replicator)
+	}
+	return lines, nil
+}
+
+// ensureReplicator makes the members' role on data that was brought along.
+func (p *PostgreSQL) ensureReplicator(ctx context.Context, c *conn) error {
+	rows, err := c.query(ctx, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = '"+replicator+"'")
+	if err != nil || len(rows) > 0 {
+		return err
+	}
+	lines, err := p.replicatorStatements()
+	if err != nil {
+		return err
+	}
+	_, err = c.query(ctx, "BEGIN; "+strings.Join(lines, "; ")+"; COMMIT")
+	return err
 }
 
 func quoteName(s string) string    { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }

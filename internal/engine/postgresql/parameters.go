@@ -15,7 +15,9 @@ import (
 func defaults(c agentconfig.PostgreSQL) map[string]string {
 	walSenders := strconv.Itoa(max(10, 4*len(c.Members)))
 	return map[string]string{
-		"wal_level":              "replica",
+		"wal_level": "replica",
+		// What a standby compares with its primary's is the same everywhere, whatever the place where initdb ran had room for.
+		"max_connections": "100", "max_worker_processes": "8", "max_prepared_transactions": "0", "max_locks_per_transaction": "64",
 		"max_wal_senders":        walSenders,
 		"max_replication_slots":  walSenders,
 		"wal_keep_size":          "256MB", // a replica that was away for a moment needs no copy, whoever is primary now
@@ -86,11 +88,18 @@ func (p *PostgreSQL) checkParameters() error {
 			return refuse("holds a control character: write it on one line")
 		case lower == "wal_level" && value != "replica" && value != "logical":
 			return refuse("would end replication: use replica or logical")
+		case lower == "max_wal_senders" && tooFew(value, 2*len(p.config.Members)+4):
+			return refuse("leaves too few connections for the members and the agent: two for each member and four more are needed")
 		case lower == "max_slot_wal_keep_size" && strings.HasPrefix(strings.TrimSpace(value), "-"):
 			return refuse("would let a replica that stays away fill the disk: give a size")
 		}
 	}
 	return nil
+}
+
+func tooFew(value string, least int) bool {
+	n, err := strconv.Atoi(strings.TrimSpace(value))
+	return err == nil && n < least
 }
 
 // configuration is postgresql.conf: our defaults, what the user set, and last the file of what changes while it runs.

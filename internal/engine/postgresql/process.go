@@ -108,7 +108,11 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 	case runRewind:
 		proc, err = p.startRewind(bin, w)
 	case runCheck:
-		args := append([]string{filepath.Join(bin, "postgres"), "-C", "port"}, p.serverArgs(p.data())...)
+		folder := p.data()
+		if !p.disk.cluster(dataDir) {
+			folder = p.disk.path(initDir) // it only must be there
+		}
+		args := append([]string{filepath.Join(bin, "postgres"), "-C", "port"}, p.serverArgs(folder)...)
 		proc = p.recorded(p.checkName(), args)
 	case runServer:
 		proc, err = p.startServer(bin)

@@ -78,6 +78,9 @@ func (p *PostgreSQL) afterPromotion() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_ = p.with(ctx, &p.orders, func(c *conn) error {
+		if err := p.ensureReplicator(ctx, c); err != nil {
+			return err
+		}
 		p.reserveSlots(ctx, c)
 		return p.prove()
 	})

@@ -82,7 +82,7 @@ func (p *PostgreSQL) wished() (wish, error) {
 
 // checkName is where the check of this very configuration is recorded: a new pod and a new configuration are checked anew.
 func (p *PostgreSQL) checkName() string {
-	return p.run("check-" + digest(p.configuration()+strings.Join(p.serverArgs(p.data()), "\n")))
+	return p.run("check-" + digest(p.configuration()+strings.Join(p.serverArgs(""), "\n")))
 }
 
 func (p *PostgreSQL) checked() outcome {

@@ -56,12 +56,17 @@ func TestFollowStreamsAndDetachCuts(t *testing.T) {
 	}
 	until(t, "the data from before is gone", func() bool { return !exists(b.disk.path(oldDir)) })
 
+	if got := a.admin("SELECT string_agg(application_name, ' ') FROM pg_stat_replication WHERE state = 'streaming'"); got != "db-1.uid1" {
+		t.Errorf("the primary knows its replica as %q", got)
+	}
 	cut, err := b.Detach(within(t), 0)
 	if err != nil || cut.Upstream != "" || cut.LinkUp || cut.Primary {
 		t.Fatalf("detached: %+v, %v", cut, err)
 	}
 	a.sql("INSERT INTO t SELECT generate_series(1, 1000)")
-	until(t, "the primary has no standby", func() bool { return a.sql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "0" })
+	until(t, "the primary has no standby", func() bool {
+		return a.admin("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "0"
+	})
 	if r, ok := b.report(); !ok || r.Offset != cut.Offset {
 		t.Errorf("after the cut at %d it has %+v", cut.Offset, r)
 	}

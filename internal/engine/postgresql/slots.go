@@ -83,7 +83,12 @@ func (p *PostgreSQL) makeSlots(ctx context.Context, c *conn, reserve string) {
 	wanted := map[string]bool{}
 	for _, name := range p.peerSlots() {
 		wanted[name] = true
-		if _, there := slots[name]; !there {
+		s, there := slots[name]
+		if there && !s.active && !s.reserves && reserve == "true" {
+			_, err := c.query(ctx, "SELECT pg_catalog.pg_drop_replication_slot("+quoteLiteral(name)+")")
+			there = err != nil
+		}
+		if !there {
 			_, _ = c.query(ctx, "SELECT pg_catalog.pg_create_physical_replication_slot("+quoteLiteral(name)+", "+reserve+")")
 		}
 	}

@@ -71,16 +71,21 @@ func next(s diskState) step {
 	if st := nextOfWish(s); st != "" {
 		return st
 	}
-	switch {
-	case s.Torn:
+	if s.Torn {
 		return refuseTorn
-	case s.CheckDone == succeed:
-		return runServer
-	case s.CheckDone == failed:
-		return refuseConfig
-	default:
-		return runCheck
 	}
+	return checkedFirst(s, runServer)
+}
+
+// checkedFirst is st, once the configuration is known to have no fault: what a server says that does not start is only in its log.
+func checkedFirst(s diskState, st step) step {
+	switch s.CheckDone {
+	case succeed:
+		return st
+	case failed:
+		return refuseConfig
+	}
+	return runCheck
 }
 
 // nextOfCopied puts a complete copy in the data's place.
@@ -109,7 +114,7 @@ func nextOfNothing(s diskState) step {
 	case s.BootstrapDone == succeed:
 		return adoptInit
 	default:
-		return runBootstrap
+		return checkedFirst(s, runBootstrap)
 	}
 }
 
