@@ -23,7 +23,7 @@ func engineOf(config agentconfig.Config, member, podUID string) (engine.Engine, 
 		return redis.New(*config.Redis, names.DataDir, password), nil
 	}
 	p := *config.PostgreSQL
-	p.Member, p.ApplicationName = member, postgresql.ApplicationName(member, podUID)
+	p.Member, p.ApplicationName = member, engine.FollowerName(member, podUID)
 	secrets := postgresql.Secrets{Owner: password}
 	if p.TLS == nil {
 		if secrets.Replication, err = secret(names.ReplicationKey); err != nil {

@@ -52,8 +52,9 @@ type Agent struct {
 	disk         lane // the promise's disk
 	orders       lane // what the engine is told
 	links        []*Link
-	out          map[string]*Link // the connection we made to each member
-	ordered      []*Link          // the same, by member: what is sent to all is sent in one order
+	pods         map[string]string // the UID of each member's newest pod that was heard of
+	out          map[string]*Link  // the connection we made to each member
+	ordered      []*Link           // the same, by member: what is sent to all is sent in one order
 	data         DataRecord
 	proc         engineRun
 	doing        map[failover.ActionKind]bool
@@ -89,7 +90,7 @@ type Agent struct {
 
 // New makes an agent; Begin is to be called before anything else.
 func New(o Options) *Agent {
-	a := &Agent{Options: o, out: map[string]*Link{}, doing: map[failover.ActionKind]bool{}}
+	a := &Agent{Options: o, out: map[string]*Link{}, pods: map[string]string{}, doing: map[failover.ActionKind]bool{}}
 	a.disk = lane{world: o.World, limit: 64}
 	a.orders = lane{world: o.World, limit: 64}
 	return a

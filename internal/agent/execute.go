@@ -392,7 +392,9 @@ func (a *Agent) quorumInForce() int {
 func (a *Agent) engineQuorum(quorum int) engine.Quorum {
 	q := engine.Quorum{Replicas: max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)}
 	if set := a.obs.Lease.Terms.Set(); set != nil && set.Primary == a.Self.Member {
-		q.Members = slices.Sorted(maps.Keys(set.Replicas))
+		for _, member := range slices.Sorted(maps.Keys(set.Replicas)) {
+			q.Members = append(q.Members, engine.FollowerName(member, a.pods[member])) // of a pod never heard of nobody has the name
+		}
 	}
 	return q
 }

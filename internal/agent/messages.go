@@ -78,6 +78,7 @@ func (a *Agent) OnLink(l *Link) {
 		return
 	}
 	if l.Outbound {
+		a.pods[l.Run.Member] = l.Run.PodUID
 		a.out[l.Run.Member] = l
 		a.order()
 	}

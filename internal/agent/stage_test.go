@@ -306,7 +306,7 @@ type fakeEngine struct {
 func (e *fakeEngine) Process() (engine.Process, error) { return engine.Process{}, nil }
 func (e *fakeEngine) Persistent() bool                 { return e.persistent }
 func (e *fakeEngine) Port() int                        { return 6379 }
-func (*fakeEngine) Listens() bool { return false }
+func (*fakeEngine) Listens() bool                      { return false }
 
 func (e *fakeEngine) report() engine.Report {
 	return engine.Report{Primary: e.primary, Offset: e.offset, Upstream: e.upstream, LinkUp: e.upstream != "", HasData: true}

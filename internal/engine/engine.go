@@ -43,6 +43,11 @@ type Quorum struct {
 	Members []string
 }
 
+// FollowerName is the name that a member of one pod gives when it follows: a pod made anew is another follower.
+func FollowerName(member, podUID string) string {
+	return member + "." + podUID[:min(8, len(podUID))]
+}
+
 // Equal says that telling an engine b after a would change nothing.
 func (a Quorum) Equal(b Quorum) bool {
 	return a.Replicas == b.Replicas && slices.Equal(a.Members, b.Members)

@@ -30,7 +30,6 @@ const (
 	// SecretDir holds the engine's password under PasswordKey.
 	SecretDir = "/understudy/secret"
 	// DataDir is the engine's data volume.
-	RunDir  = "/run/understudy" // in memory
 	DataDir = "/data"
 	// ConfigKey is the key of the agent's configuration in its ConfigMap.
 	ConfigKey = "agent.json"

@@ -78,6 +78,7 @@ func postgresqlConfig(svc *v1alpha1.ReplicatedService) *agentconfig.PostgreSQL {
 	config := &agentconfig.PostgreSQL{
 		Port: int(EngineOf(svc).Port), Persistent: svc.Spec.Storage != nil, Parameters: texts(p.Parameters),
 		HBA: p.HostBasedAuthentication, Database: p.Database, Owner: p.Owner,
+		TLS: &agentconfig.PostgreSQLTLS{}, // the members' own certificates
 	}
 	for i := range members(svc) {
 		config.Members = append(config.Members, names.Member(svc.Name, i))

@@ -7,11 +7,6 @@ import (
 	"strings"
 )
 
-// ApplicationName is the identity under which a member's pod follows: another pod of the same name is another.
-func ApplicationName(member, podUID string) string {
-	return member + "." + podUID[:min(8, len(podUID))]
-}
-
 const passFile = "members.pass"
 
 // conninfo is how this member reaches the primary. There is no password in it: it ends in arguments and settings.
