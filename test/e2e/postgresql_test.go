@@ -1,0 +1,100 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/rounds"
+)
+
+const postgresImage = "docker.io/library/postgres:15"
+
+// postgresql is a service of three members in which a commit waits for one replica.
+func postgresql(t *testing.T, namespace string) fixture {
+	t.Helper()
+	policy := &v1alpha1.FailoverPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
+		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
+	}
+	must(t, cluster.Create(t.Context(), policy))
+	obj := &v1alpha1.ReplicatedService{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "db"},
+		Spec: v1alpha1.ReplicatedServiceSpec{
+			Replicas:          ptr.To[int32](3),
+			Engine:            v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}},
+			Replication:       &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous, Synchronous: &v1alpha1.SynchronousSpec{Quorum: 1}},
+			Storage:           &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi"), Retention: v1alpha1.DeleteVolumes},
+			FailoverPolicyRef: &v1alpha1.LocalReference{Name: policy.Name},
+			Template: v1alpha1.MemberTemplate{Image: postgresImage, Resources: &corev1.ResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("20m"), corev1.ResourceMemory: resource.MustParse("96Mi")},
+				Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("512Mi")},
+			}},
+		},
+	}
+	if err := cluster.Create(t.Context(), obj); err != nil {
+		t.Fatalf("making service %s/%s: %v", namespace, obj.Name, err)
+	}
+	f := fixture{namespace: namespace, Runner: rounds.Runner{
+		Service: kube.Service{Cluster: cluster, Namespace: namespace, Name: obj.Name}, Clients: loadClients(namespace), Injector: injector,
+	}}
+	if host, ok := injector.(faults.Host); ok {
+		host.Engine = faults.Postgres
+		f.Injector = host
+	}
+	return f
+}
+
+// TestPostgreSQL: a commit that was answered without a warning is on every later primary.
+func TestPostgreSQL(t *testing.T) {
+	f := postgresql(t, space(t, "postgresql")).ready(t)
+	stop := guardRoute(t, f.Service)
+	kinds := []faults.Kind{faults.EngineKill, faults.ContainerKill, faults.PodDelete, faults.Switchover}
+	if local {
+		kinds = append(kinds, faults.NodeIsolate, faults.AgentHang, faults.NodeOff)
+	}
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) { f.committed(t, kind) })
+	}
+	stop()
+}
+
+// committed makes one fault under load, undoes it, and checks that nothing acknowledged was lost.
+func (f fixture) committed(t *testing.T, kind faults.Kind) {
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+	old, err := f.Service.Primary(t.Context())
+	must(t, err)
+	undo := map[faults.Kind]func(context.Context) error{
+		faults.NodeIsolate: func(ctx context.Context) error { return injector.Rejoin(ctx, old.Node) },
+		faults.NodeOff:     func(ctx context.Context) error { return injector.NodeOn(ctx, old.Node) },
+		faults.AgentHang:   func(ctx context.Context) error { return injector.ResumeAgent(ctx, f.namespace, old.Member) },
+	}[kind]
+	mend := func() {}
+	if undo != nil {
+		mend = cleanup(t, "undoing "+string(kind), undo)
+	}
+	record, err := f.Run(t.Context(), kind, fmt.Sprintf("pg-%s-%d", kind, time.Now().UnixNano()))
+	mend()
+	must(t, err)
+	outage := time.Duration(record.Longest().Microseconds) * time.Microsecond
+	t.Logf("%s: %s → %s in epoch %d, %s, outage %s, %d commits acknowledged, %d lost, %d unknown", kind, record.From, record.To,
+		record.Epoch, record.Evidence, outage.Round(100*time.Microsecond), record.Acknowledged, record.Verification.Lost, record.Unknown)
+	if record.Verification.Lost > 0 {
+		t.Errorf("%s: %d acknowledged commits were lost: %v", kind, record.Verification.Lost, record.Verification.LostSequence)
+	}
+	if outage > longest {
+		t.Errorf("%s: no commit was acknowledged for %s", kind, outage)
+	}
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+}
