@@ -1,8 +1,10 @@
 package postgresql
 
 import (
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -142,6 +144,15 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	old.start().running()
+
+	busy := newMember(t, 0)
+	l, err := net.Listen("tcp4", ":"+strconv.Itoa(busy.config.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("a port in use", "its port "+strconv.Itoa(busy.config.Port)+" is in use", busy)
+	_ = l.Close()
+	busy.start().running()
 
 	taken := fromNothing(t, 0)
 	if err := os.MkdirAll(filepath.Join(taken.data(), "holiday photos"), 0o700); err != nil {

@@ -158,7 +158,7 @@ func (p *PostgreSQL) serverArgs(data string) []string {
 
 // startServer starts the server as a standby, whatever it was before.
 func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
-	if err := p.clearStale(); err != nil {
+	if err := errors.Join(p.clearStale(), p.portFree()); err != nil {
 		return engine.Process{}, err
 	}
 	auto := filepath.Join(p.data(), "postgresql.auto.conf")
