@@ -91,6 +91,17 @@ func needServer(t *testing.T) {
 
 type option func(*agentconfig.PostgreSQL)
 
+// configOf is what the member db-N of three is told.
+func configOf(t *testing.T, n int) agentconfig.PostgreSQL {
+	t.Helper()
+	name := fmt.Sprintf("db-%d", n)
+	return agentconfig.PostgreSQL{
+		Port: freePort(t), Persistent: true, ApplicationName: name + ".uid" + strconv.Itoa(n), Member: name, Members: []string{"db-0", "db-1", "db-2"},
+		Parameters: map[string]string{"shared_buffers": "16MB", "max_connections": "20"}, Database: "app", Owner: `o"wner`,
+		HBA: []string{"host all all all scram-sha-256"},
+	}
+}
+
 // makeMember makes a member db-N of three, which does not run yet.
 func makeMember(t *testing.T, n int, options ...option) *member {
 	t.Helper()
@@ -99,12 +110,8 @@ func makeMember(t *testing.T, n int, options ...option) *member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := fmt.Sprintf("db-%d", n)
-	config := agentconfig.PostgreSQL{
-		Port: freePort(t), Persistent: true, ApplicationName: name + ".uid" + strconv.Itoa(n), Member: name, Members: []string{"db-0", "db-1", "db-2"},
-		Parameters: map[string]string{"shared_buffers": "16MB", "max_connections": "20"}, Database: "app", Owner: `o"wner`,
-		HBA: []string{"host all all all scram-sha-256"},
-	}
+	config := configOf(t, n)
+	name := config.Member
 	for _, o := range options {
 		o(&config)
 	}

@@ -20,7 +20,7 @@ var template struct {
 // begin puts a new member's data on its volume.
 func (m *member) begin() {
 	m.t.Helper()
-	template.once.Do(func() { template.dir, template.err = makeTemplate(m) })
+	template.once.Do(func() { template.dir, template.err = makeTemplate(m.t) })
 	if template.err != nil {
 		m.t.Fatal(template.err)
 	}
@@ -29,8 +29,8 @@ func (m *member) begin() {
 	}
 }
 
-// makeTemplate runs the processes before the server, of a member like m.
-func makeTemplate(m *member) (string, error) {
+// makeTemplate runs the processes before the server.
+func makeTemplate(t *testing.T) (string, error) {
 	root, err := os.MkdirTemp("/tmp", "us-pt")
 	if err != nil {
 		return "", err
@@ -39,9 +39,7 @@ func makeTemplate(m *member) (string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
-	config := m.config
-	config.TLS = nil
-	p := New(config, dir, filepath.Join(root, "run"), Secrets{Replication: memberPassword, Owner: ownerPassword})
+	p := New(configOf(t, 0), dir, filepath.Join(root, "run"), Secrets{Replication: memberPassword, Owner: ownerPassword})
 	for range 10 {
 		proc, err := p.Process()
 		if err != nil || p.stage == runServer {
