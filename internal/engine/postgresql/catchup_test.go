@@ -32,7 +32,7 @@ func TestCatchUpIsLedToTheNextPrimary(t *testing.T) {
 	gate := a.disk.path("gate")
 	a.mu.Lock()
 	a.sabotage = func(proc *engine.Process) { // the primary is written to during the rewind; the server waits at the gate
-		if proc.Args[0] == "postgres" {
+		if strings.HasSuffix(proc.Path, "/postgres") {
 			wait := `until [ -e ` + gate + ` ]; do sleep 0.01; done; exec "$@"`
 			proc.Args = slices.Concat([]string{"sh", "-c", wait, "gate", proc.Path}, proc.Args[1:])
 			proc.Path = "/bin/sh"

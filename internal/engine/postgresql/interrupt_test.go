@@ -126,6 +126,7 @@ func TestRefusals(t *testing.T) {
 	refused("ours", `parameter "port" = "1" is set by the operator`, newMember(t, 0, set("port", "1")))
 	refused("no value", `invalid value for parameter "work_mem": "lots"`, fromNothing(t, 0, set("work_mem", "lots")))
 	refused("no parameter", `unrecognized configuration parameter "no_such"`, newMember(t, 0, set("no_such", "1")))
+	refused("no locale", `initdb failed`, fromNothing(t, 0, func(c *agentconfig.PostgreSQL) { c.Locale = "xx_XX" }))
 	refused("no PostgreSQL", "has no program postgres", newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.BinDir = "/bin" }))
 	refused("a bad line of pg_hba", "must begin with host", newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.HBA = []string{"local all all trust"} }))
 

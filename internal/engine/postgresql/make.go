@@ -2,6 +2,7 @@ package postgresql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,16 @@ func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {
 		filepath.Join(bin, "initdb"), "--pgdata=" + p.disk.path(initDir), "--username=" + superuser, "--auth=trust",
 		"--data-checksums", "--locale=" + locale, "--encoding=" + encoding,
 	})
+}
+
+// tellInit says how making a cluster failed, once.
+func (p *PostgreSQL) tellInit() error {
+	kind, program := "init", "initdb"
+	if p.disk.done(kind) == succeed {
+		kind, program = "bootstrap", "the bootstrap"
+	}
+	err := fmt.Errorf("making a new cluster in %s: %s failed: %s: it is tried again", p.disk.path(initDir), program, p.disk.said(kind))
+	return errors.Join(err, p.disk.forget("init", "bootstrap"))
 }
 
 // startBootstrap makes roles and database in the new cluster before any server runs on it: no one else can be there, and no

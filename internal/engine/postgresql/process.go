@@ -117,6 +117,8 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 		proc = p.recorded(p.checkName(), args)
 	case runServer:
 		proc, err = p.startServer(bin)
+	case tellInit:
+		err = p.tellInit()
 	case refuseTorn:
 		err = &RejoinError{Address: w.Address, Attempts: w.Attempts, Reason: w.Reason}
 	case refuseConfig:
@@ -177,7 +179,8 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	if err := writeDurably(filepath.Join(p.data(), "standby.signal"), nil); err != nil {
 		return engine.Process{}, err
 	}
-	return engine.Process{Path: filepath.Join(bin, "postgres"), Args: append([]string{"postgres"}, p.serverArgs(p.data())...), Dir: p.disk.dir, Env: environment()}, nil
+	path := filepath.Join(bin, "postgres") // also as its own name, by which it looks for its files
+	return engine.Process{Path: path, Args: append([]string{path}, p.serverArgs(p.data())...), Dir: p.disk.dir, Env: environment()}, nil
 }
 
 // clearStale removes the lock files of a server that was killed: the number in them may be another process's by now, and
