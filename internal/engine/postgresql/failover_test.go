@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -116,7 +117,7 @@ func TestReplicaThatWasAwayForTooLongCopies(t *testing.T) {
 		return a.admin("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'understudy_db_1'") == "lost"
 	})
 	b.start().running().follows(a)
-	b.wantStages(runInit, runBootstrap, runServer, runCopy, runServer, runServer, runCopy, runServer)
+	b.wantStages(runServer, runCopy, runServer, runServer, runCopy, runServer)
 }
 
 // Data that was brought along lacks the members' role, and gets it when it becomes the primary's.
@@ -161,13 +162,12 @@ func TestRewindThatFailsIsFollowedByACopy(t *testing.T) {
 	a.crash()
 	until(t, "a is a standby again", func() bool { r, ok := a.report(); return ok && !r.Primary })
 	a.mu.Lock()
-	a.sabotage = func(args []string) []string {
-		for i := range args {
-			if args[i] == "--target-pgdata="+a.data() {
-				args[i] = "--target-pgdata=/proc/none"
+	a.sabotage = func(proc *engine.Process) {
+		for i, arg := range proc.Args {
+			if arg == "--target-pgdata="+a.data() {
+				proc.Args[i] = "--target-pgdata=/proc/none"
 			}
 		}
-		return args
 	}
 	a.mu.Unlock()
 	a.follows(b)
@@ -194,12 +194,10 @@ func TestInterruptedRewind(t *testing.T) {
 	// The rewind does all its work, and is killed before that is recorded.
 	reached := a.disk.path("reached")
 	a.mu.Lock()
-	a.sabotage = func(args []string) []string {
-		if !strings.HasSuffix(args[5], "pg_rewind") {
-			return args
+	a.sabotage = func(proc *engine.Process) {
+		if args := proc.Args; strings.HasSuffix(args[5], "pg_rewind") {
+			proc.Args = slices.Concat(args[:5], []string{"sh", "-c", `"$@"; touch ` + reached + `; exec sleep 1000`, "x"}, args[5:])
 		}
-		then := []string{"sh", "-c", `"$@"; touch ` + reached + `; exec sleep 1000`, "x"}
-		return append(append(append([]string(nil), args[:5]...), then...), args[5:]...)
 	}
 	a.mu.Unlock()
 	if err := a.Follow(within(t), b.address); err != nil {
@@ -294,13 +292,9 @@ func TestSlots(t *testing.T) {
 		t.Helper()
 		got := ""
 		until(t, m.name+" has its slots: "+want, func() bool {
-			c, err := m.client()
-			if err != nil {
-				return false
-			}
-			defer c.Close(context.Background())
-			got, err = exec1(within(t), c, held)
-			return err == nil && got == want
+			_, _ = m.report()
+			got = m.admin(held)
+			return got == want
 		})
 	}
 	want(a, "understudy_db_1+ understudy_db_2+")

@@ -68,3 +68,18 @@ func (m *member) admin(sql string) string {
 	}
 	return row[0]
 }
+
+// writes writes until it is stopped.
+func (m *member) writes() (stop func()) {
+	m.t.Helper()
+	c := m.mustClient()
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for ctx.Err() == nil {
+			_, _ = exec1(context.Background(), c, "INSERT INTO t VALUES (1)")
+		}
+	}()
+	return func() { cancel(); <-over }
+}

@@ -23,7 +23,9 @@ import (
 // TestMain runs the tests as somebody else than root, as whom PostgreSQL refuses to run.
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
-		os.Exit(m.Run())
+		code := m.Run()
+		dropTemplate()
+		os.Exit(code)
 	}
 	name := "postgres"
 	if _, err := user.Lookup(name); err != nil {
@@ -64,8 +66,8 @@ type member struct {
 	stages  []step
 	lastErr error
 	halt    bool
-	// sabotage changes the arguments of the next processes.
-	sabotage func([]string) []string
+	// sabotage changes the next processes.
+	sabotage func(*engine.Process)
 	done     chan struct{} // closed when the loop is over
 }
 
@@ -89,20 +91,27 @@ func needServer(t *testing.T) {
 
 type option func(*agentconfig.PostgreSQL)
 
-// newMember makes a member db-N of three, which does not run yet.
-func newMember(t *testing.T, n int, options ...option) *member {
+// configOf is what the member db-N of three is told.
+func configOf(t *testing.T, n int) agentconfig.PostgreSQL {
+	t.Helper()
+	name := fmt.Sprintf("db-%d", n)
+	return agentconfig.PostgreSQL{
+		Port: freePort(t), Persistent: true, ApplicationName: name + ".uid" + strconv.Itoa(n), Member: name, Members: []string{"db-0", "db-1", "db-2"},
+		Parameters: map[string]string{"shared_buffers": "16MB", "max_connections": "20"}, Database: "app", Owner: `o"wner`,
+		HBA: []string{"host all all all scram-sha-256"},
+	}
+}
+
+// makeMember makes a member db-N of three, which does not run yet.
+func makeMember(t *testing.T, n int, options ...option) *member {
 	t.Helper()
 	needServer(t)
 	dir, err := os.MkdirTemp("/tmp", "us-pg") // short, for the socket's name
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := fmt.Sprintf("db-%d", n)
-	config := agentconfig.PostgreSQL{
-		Port: freePort(t), Persistent: true, ApplicationName: name + ".uid" + strconv.Itoa(n), Member: name, Members: []string{"db-0", "db-1", "db-2"},
-		Parameters: map[string]string{"shared_buffers": "16MB", "max_connections": "20"}, Database: "app", Owner: `o"wner`,
-		HBA: []string{"host all all all scram-sha-256"},
-	}
+	config := configOf(t, n)
+	name := config.Member
 	for _, o := range options {
 		o(&config)
 	}
@@ -168,7 +177,7 @@ func (m *member) once() bool {
 		return true
 	}
 	if m.sabotage != nil {
-		proc.Args = m.sabotage(proc.Args)
+		m.sabotage(&proc)
 	}
 	cmd := &exec.Cmd{Path: proc.Path, Args: proc.Args, Env: proc.Env, Dir: proc.Dir, Stdin: strings.NewReader(string(proc.Stdin)),
 		Stdout: m.log, Stderr: m.log, SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}}
@@ -331,7 +340,7 @@ func (m *member) reaches(offset int64) {
 
 var errStages = errors.New("other stages")
 
-// wantStages checks which processes ran, but for the checks of the configuration.
+// wantStages checks which processes ran, but for checks of the configuration.
 func (m *member) wantStages(want ...step) {
 	m.t.Helper()
 	var got []step

@@ -1,8 +1,10 @@
 package postgresql
 
 import (
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -22,7 +24,7 @@ func killDuring(t *testing.T, m *member, st step, when func() bool) {
 
 func TestInterruptedInit(t *testing.T) {
 	t.Parallel()
-	m := newMember(t, 0).start()
+	m := fromNothing(t, 0).start()
 	killDuring(t, m, runInit, func() bool { return exists(m.disk.path(initDir) + "/PG_VERSION") })
 	if exists(m.data()) {
 		t.Fatal("a half made cluster is the data")
@@ -35,7 +37,7 @@ func TestInterruptedInit(t *testing.T) {
 
 func TestInterruptedCopyKeepsTheData(t *testing.T) {
 	t.Parallel()
-	a, b := newMember(t, 0).start().running(), newMember(t, 1).start().running()
+	a, b := newMember(t, 0).start().running(), fromNothing(t, 1).start().running()
 	a.promote(engine.Quorum{})
 	b.promote(engine.Quorum{}) // a service of its own: foreign data, which must not go before a copy has streamed
 	b.sql("CREATE TABLE precious (n int)")
@@ -69,11 +71,10 @@ func TestCopyThatCannotBeMade(t *testing.T) {
 	a, b := newMember(t, 0).start().running(), newMember(t, 1).start().running()
 	a.promote(engine.Quorum{})
 	b.mu.Lock()
-	b.sabotage = func(args []string) []string {
-		for i := range args {
-			args[i] = strings.Replace(args[i], "--pgdata="+b.disk.path(copyDir), "--pgdata=/proc/none", 1)
+	b.sabotage = func(proc *engine.Process) {
+		for i, arg := range proc.Args {
+			proc.Args[i] = strings.Replace(arg, "--pgdata="+b.disk.path(copyDir), "--pgdata=/proc/none", 1)
 		}
-		return args
 	}
 	b.mu.Unlock()
 	var last error
@@ -123,8 +124,9 @@ func TestRefusals(t *testing.T) {
 		return func(c *agentconfig.PostgreSQL) { c.Parameters[k] = v }
 	}
 	refused("ours", `parameter "port" = "1" is set by the operator`, newMember(t, 0, set("port", "1")))
-	refused("no value", `invalid value for parameter "work_mem": "lots"`, newMember(t, 0, set("work_mem", "lots")))
+	refused("no value", `invalid value for parameter "work_mem": "lots"`, fromNothing(t, 0, set("work_mem", "lots")))
 	refused("no parameter", `unrecognized configuration parameter "no_such"`, newMember(t, 0, set("no_such", "1")))
+	refused("no locale", `initdb failed`, fromNothing(t, 0, func(c *agentconfig.PostgreSQL) { c.Locale = "xx_XX" }))
 	refused("no PostgreSQL", "has no program postgres", newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.BinDir = "/bin" }))
 	refused("a bad line of pg_hba", "must begin with host", newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.HBA = []string{"local all all trust"} }))
 
@@ -144,7 +146,16 @@ func TestRefusals(t *testing.T) {
 	}
 	old.start().running()
 
-	taken := newMember(t, 0)
+	busy := newMember(t, 0)
+	l, err := net.Listen("tcp4", ":"+strconv.Itoa(busy.config.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("a port in use", "its port "+strconv.Itoa(busy.config.Port)+" is in use", busy)
+	_ = l.Close()
+	busy.start().running()
+
+	taken := fromNothing(t, 0)
 	if err := os.MkdirAll(filepath.Join(taken.data(), "holiday photos"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +181,7 @@ func TestLoweredParametersDoNotStopAStandby(t *testing.T) {
 
 func TestNoPasswordIsSeen(t *testing.T) {
 	t.Parallel()
-	a, b := newMember(t, 0), newMember(t, 1)
+	a, b := fromNothing(t, 0), newMember(t, 1)
 	seen, stop, over := "", make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)

@@ -2,8 +2,8 @@ package postgresql
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,16 +25,20 @@ func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {
 	if encoding == "" {
 		encoding = "UTF8"
 	}
-	named, err := p.named(os.Geteuid())
-	if err != nil {
-		return engine.Process{}, err
-	}
-	proc := p.recorded(p.disk.note("init"), []string{
+	return p.recordedNamed(p.disk.note("init"), []string{
 		filepath.Join(bin, "initdb"), "--pgdata=" + p.disk.path(initDir), "--username=" + superuser, "--auth=trust",
 		"--data-checksums", "--locale=" + locale, "--encoding=" + encoding,
 	})
-	proc.Env = append(proc.Env, named...)
-	return proc, nil
+}
+
+// tellInit says how making a cluster failed, once.
+func (p *PostgreSQL) tellInit() error {
+	kind, program := "init", "initdb"
+	if p.disk.done(kind) == succeed {
+		kind, program = "bootstrap", "the bootstrap"
+	}
+	err := fmt.Errorf("making a new cluster in %s: %s failed: %s: it is tried again", p.disk.path(initDir), program, p.disk.said(kind))
+	return errors.Join(err, p.disk.forget("init", "bootstrap"))
 }
 
 // startBootstrap makes roles and database in the new cluster before any server runs on it: no one else can be there, and no
@@ -46,10 +50,10 @@ func (p *PostgreSQL) startBootstrap(bin string) (engine.Process, error) {
 	}
 	// With the service's parameters: what the data saw last is the least that a standby starts with.
 	args := append([]string{filepath.Join(bin, "postgres"), "--single"}, p.serverArgs(p.disk.path(initDir))...)
-	proc := p.recorded(p.disk.note("bootstrap"), append(args, "-c", "synchronous_standby_names=", "-c", "exit_on_error=on",
+	proc, err := p.recordedNamed(p.disk.note("bootstrap"), append(args, "-c", "synchronous_standby_names=", "-c", "exit_on_error=on",
 		"-c", "log_min_error_statement=panic", superuser))
 	proc.Stdin = []byte(script)
-	return proc, nil
+	return proc, err
 }
 
 // bootstrap is one statement a line, as the single-user server reads them.

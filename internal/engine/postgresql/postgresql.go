@@ -41,6 +41,7 @@ type PostgreSQL struct {
 	paused     *time.Timer
 	wroteAt    time.Time
 	linkLostAt time.Time
+	slotsDue   time.Time     // when members that did not come are held WAL for
 	quorum     engine.Quorum // in force
 }
 

@@ -3,6 +3,7 @@ package postgresql
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -40,6 +41,16 @@ func (p *PostgreSQL) signal(s syscall.Signal) error {
 		return fmt.Errorf("signalling PostgreSQL (process %d): %w", pid, err)
 	}
 	return nil
+}
+
+// portFree refuses to start a server on a port that somebody has: it would start all the same if it got the port of the other
+// address family, and nobody would reach it by this one.
+func (p *PostgreSQL) portFree() error {
+	l, err := net.Listen("tcp4", ":"+strconv.Itoa(p.config.Port))
+	if err != nil {
+		return fmt.Errorf("starting PostgreSQL: its port %d is in use: %w", p.config.Port, err)
+	}
+	return l.Close()
 }
 
 // stop ends the server at once; its WAL is what it has.

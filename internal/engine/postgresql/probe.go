@@ -86,6 +86,7 @@ func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
 	p.mu.Lock()
 	p.wroteAt = time.Now()
 	p.mu.Unlock()
+	p.holdForAbsent(ctx, c)
 	return p.endImpostors(ctx, c)
 }
 

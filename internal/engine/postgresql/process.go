@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"understudy.dev/understudy/internal/engine"
 )
@@ -21,7 +22,7 @@ const record = `out=$1; shift; "$@" >"$out.log" 2>&1; s=$?; cat "$out.log" >&2; 
 // Process makes the next step on the way to a running server, as the disk has it.
 func (p *PostgreSQL) Process() (engine.Process, error) {
 	p.mu.Lock()
-	p.stage, p.upstream, p.quorum = "", "", engine.Quorum{}
+	p.stage, p.upstream, p.quorum, p.slotsDue = "", "", engine.Quorum{}, time.Time{}
 	p.life++ // what is still ordered of the last one comes too late
 	p.mu.Unlock()
 	p.forgetPause()
@@ -116,6 +117,8 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 		proc = p.recorded(p.checkName(), args)
 	case runServer:
 		proc, err = p.startServer(bin)
+	case tellInit:
+		err = p.tellInit()
 	case refuseTorn:
 		err = &RejoinError{Address: w.Address, Attempts: w.Attempts, Reason: w.Reason}
 	case refuseConfig:
@@ -157,7 +160,7 @@ func (p *PostgreSQL) serverArgs(data string) []string {
 
 // startServer starts the server as a standby, whatever it was before.
 func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
-	if err := p.clearStale(); err != nil {
+	if err := errors.Join(p.clearStale(), p.portFree()); err != nil {
 		return engine.Process{}, err
 	}
 	auto := filepath.Join(p.data(), "postgresql.auto.conf")
@@ -176,7 +179,8 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	if err := writeDurably(filepath.Join(p.data(), "standby.signal"), nil); err != nil {
 		return engine.Process{}, err
 	}
-	return engine.Process{Path: filepath.Join(bin, "postgres"), Args: append([]string{"postgres"}, p.serverArgs(p.data())...), Dir: p.disk.dir, Env: environment()}, nil
+	path := filepath.Join(bin, "postgres") // also as its own name, by which it looks for its files
+	return engine.Process{Path: path, Args: append([]string{path}, p.serverArgs(p.data())...), Dir: p.disk.dir, Env: environment()}, nil
 }
 
 // clearStale removes the lock files of a server that was killed: the number in them may be another process's by now, and

@@ -48,10 +48,10 @@ func (p *PostgreSQL) startRewind(bin string, w wish) (engine.Process, error) {
 	if err := writeDurably(p.disk.note(tornFile), nil); err != nil {
 		return engine.Process{}, err
 	}
-	return p.recorded(p.disk.note("rewind"), []string{
+	return p.recordedNamed(p.disk.note("rewind"), []string{
 		filepath.Join(bin, "pg_rewind"), "--target-pgdata=" + p.data(),
 		"--source-server=" + p.conninfo(w.Address, p.config.ApplicationName+rejoining) + " dbname=" + superuser,
-	}), nil
+	})
 }
 
 // attempt counts one, durably, before it begins; and keeps aside what it is going to destroy.

@@ -9,7 +9,7 @@ import (
 
 func TestBootstrapAndPromote(t *testing.T) {
 	t.Parallel()
-	m := newMember(t, 0).start().running()
+	m := fromNothing(t, 0).start().running()
 	r, _ := m.report()
 	if r.Primary || r.HasData || r.LinkUp || r.Upstream != "" || r.Offset == 0 || !strings.HasSuffix(r.History, "/1") {
 		t.Errorf("an empty member reports %+v", r)
@@ -43,7 +43,7 @@ func TestFollowStreamsAndDetachCuts(t *testing.T) {
 	a.promote(engine.Quorum{})
 	a.sql("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
 	b.follows(a)
-	b.wantStages(runInit, runBootstrap, runServer, runCopy, runServer)
+	b.wantStages(runServer, runCopy, runServer)
 	pr, _ := a.report()
 	b.reaches(pr.Offset)
 	br, _ := b.report()
@@ -77,5 +77,5 @@ func TestFollowStreamsAndDetachCuts(t *testing.T) {
 	b.follows(a)
 	pr, _ = a.report()
 	b.reaches(pr.Offset)
-	b.wantStages(runInit, runBootstrap, runServer, runCopy, runServer)
+	b.wantStages(runServer, runCopy, runServer)
 }

@@ -3,6 +3,7 @@ package postgresql
 import (
 	"context"
 	"strings"
+	"time"
 )
 
 // keepSlot makes the primary keep the WAL that this member has not got yet. A slot that let go of it already is made anew.
@@ -57,8 +58,40 @@ func (p *PostgreSQL) peerSlots() []string {
 	return names
 }
 
+// slotGrace is how long a member may take to come to a new primary before the slot that it has there is made to hold WAL back
+// for it. To do so the slot is made anew, and a member that comes in that very moment would have to come again.
+const slotGrace = 5 * time.Second
+
 // reserveSlots gives a new primary a slot for each member. One that cannot be made now is made by its member when it comes.
-func (p *PostgreSQL) reserveSlots(ctx context.Context, c *conn) { p.makeSlots(ctx, c, "true") }
+func (p *PostgreSQL) reserveSlots(ctx context.Context, c *conn) {
+	p.makeSlots(ctx, c, "true")
+	p.mu.Lock()
+	p.slotsDue = time.Now().Add(slotGrace)
+	p.mu.Unlock()
+}
+
+// holdForAbsent makes the slots of members that did not come hold WAL back, once.
+func (p *PostgreSQL) holdForAbsent(ctx context.Context, c *conn) {
+	p.mu.Lock()
+	due := !p.slotsDue.IsZero() && time.Now().After(p.slotsDue)
+	if due {
+		p.slotsDue = time.Time{}
+	}
+	p.mu.Unlock()
+	if !due {
+		return
+	}
+	slots, err := ownSlots(ctx, c)
+	if err != nil {
+		return
+	}
+	for name, s := range slots {
+		if !s.active && !s.reserves {
+			_, _ = c.query(ctx, "SELECT pg_catalog.pg_drop_replication_slot("+quoteLiteral(name)+")")
+		}
+	}
+	p.makeSlots(ctx, c, "true")
+}
 
 // offerSlots gives a standby the slots that it needs as primary. They hold no WAL back, for nobody uses them: one that does,
 // from an earlier time as primary, would do so for ever.
@@ -83,12 +116,7 @@ func (p *PostgreSQL) makeSlots(ctx context.Context, c *conn, reserve string) {
 	wanted := map[string]bool{}
 	for _, name := range p.peerSlots() {
 		wanted[name] = true
-		s, there := slots[name]
-		if there && !s.active && !s.reserves && reserve == "true" {
-			_, err := c.query(ctx, "SELECT pg_catalog.pg_drop_replication_slot("+quoteLiteral(name)+")")
-			there = err != nil
-		}
-		if !there {
+		if _, there := slots[name]; !there {
 			_, _ = c.query(ctx, "SELECT pg_catalog.pg_create_physical_replication_slot("+quoteLiteral(name)+", "+reserve+")")
 		}
 	}

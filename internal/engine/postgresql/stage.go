@@ -24,6 +24,9 @@ const (
 	runCheck     step = "Check"
 	runServer    step = "Server"
 
+	// tellInit says why a cluster could not be made; after that it is tried again.
+	tellInit step = "TellInit"
+
 	// Dead ends, of which only a person leads out.
 	refuseTorn   step = "RefuseTorn"
 	refuseConfig step = "RefuseConfig"
@@ -109,7 +112,9 @@ func nextOfCopied(s diskState) step {
 // nextOfNothing makes a cluster. One that was interrupted is made again from its beginning.
 func nextOfNothing(s diskState) step {
 	switch {
-	case !s.Init || s.InitDone != succeed || s.BootstrapDone == failed:
+	case s.InitDone == failed || s.BootstrapDone == failed:
+		return tellInit
+	case !s.Init || s.InitDone != succeed:
 		return runInit
 	case s.BootstrapDone == succeed:
 		return adoptInit

@@ -12,12 +12,12 @@ func TestNext(t *testing.T) {
 	}{
 		"nothing":                                       {diskState{}, runInit},
 		"initdb was interrupted":                        {diskState{Init: true}, runInit},
-		"initdb failed":                                 {diskState{Init: true, InitDone: bad}, runInit},
+		"initdb failed":                                 {diskState{Init: true, InitDone: bad}, tellInit},
 		"initdb is over":                                {diskState{Init: true, InitDone: ok, CheckDone: ok}, runBootstrap},
 		"initdb is over, unchecked":                     {diskState{Init: true, InitDone: ok}, runCheck},
 		"initdb is over, bad configuration":             {diskState{Init: true, InitDone: ok, CheckDone: bad}, refuseConfig},
 		"initdb's folder is gone":                       {diskState{InitDone: ok}, runInit},
-		"the bootstrap failed":                          {diskState{Init: true, InitDone: ok, BootstrapDone: bad}, runInit},
+		"the bootstrap failed":                          {diskState{Init: true, InitDone: ok, BootstrapDone: bad}, tellInit},
 		"the new cluster is ready":                      {diskState{Init: true, InitDone: ok, BootstrapDone: ok}, adoptInit},
 		"the new cluster is the data":                   {diskState{Data: true, InitDone: ok, BootstrapDone: ok}, forgetInit},
 		"a new cluster beside the data":                 {diskState{Data: true, Init: true, InitDone: ok, BootstrapDone: ok}, forgetInit},
@@ -80,6 +80,8 @@ func effect(s diskState, st step, ok bool) diskState {
 		s.Wish, s.Armed, s.RewindDone, s.CopyDone, s.Attempts = wishCopy, true, unknown, unknown, min(s.Attempts, maxAttempts-1)
 	case disarm:
 		s.Armed, s.Copy, s.CopyDone, s.RewindDone = false, false, unknown, unknown
+	case tellInit:
+		s.InitDone, s.BootstrapDone = unknown, unknown
 	case runInit:
 		s.Init, s.InitDone, s.BootstrapDone = true, end, unknown
 	case runBootstrap:
@@ -134,7 +136,7 @@ func rest(t *testing.T, first diskState, ok bool) {
 			}
 			return
 		}
-		if !ok && (st == runInit || st == runBootstrap) {
+		if !ok && (st == runInit || st == runBootstrap || st == tellInit) {
 			return // without a cluster it is tried again and again, each time after a pause
 		}
 		had := s.Data || s.Old

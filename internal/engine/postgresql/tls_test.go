@@ -81,7 +81,7 @@ func TestMembersAreKnownByTheirCertificates(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	with := func(n int, name string) *member {
-		m := newMember(t, n, func(c *agentconfig.PostgreSQL) { c.TLS = ca.of(name) })
+		m := fromNothing(t, n, func(c *agentconfig.PostgreSQL) { c.TLS = ca.of(name) })
 		m.secrets.Replication = ""
 		return m.start().running()
 	}

@@ -6,13 +6,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"understudy.dev/understudy/internal/engine"
 )
 
 // wrappers are where images have the library that gives a name to a user without one.
 var wrappers = []string{"/usr/lib/libnss_wrapper.so", "/usr/lib/*/libnss_wrapper.so", "/usr/lib64/libnss_wrapper.so"}
 
-// named is the environment in which a user has a name: initdb, alone of all the programs, insists on one, and a pod may run
-// under any number.
+// recordedNamed is recorded for the programs that insist on the user's having a name: initdb and, also inside pg_rewind, the
+// single-user server.
+func (p *PostgreSQL) recordedNamed(out string, command []string) (engine.Process, error) {
+	named, err := p.named(os.Geteuid())
+	if err != nil {
+		return engine.Process{}, err
+	}
+	proc := p.recorded(out, command)
+	proc.Env = append(proc.Env, named...)
+	return proc, nil
+}
+
+// named is the environment in which a user has a name, for a pod may run under any number.
 func (p *PostgreSQL) named(uid int) ([]string, error) {
 	raw, err := os.ReadFile("/etc/passwd")
 	if err == nil && hasName(string(raw), uid) {
@@ -31,7 +44,7 @@ func (p *PostgreSQL) named(uid int) ([]string, error) {
 			return []string{"LD_PRELOAD=" + found[0], "NSS_WRAPPER_PASSWD=" + passwd, "NSS_WRAPPER_GROUP=" + group}, nil
 		}
 	}
-	return nil, fmt.Errorf("making a cluster: the user %d has no name in /etc/passwd, without which initdb does nothing, and the image "+
+	return nil, fmt.Errorf("making or rewinding data: the user %d has no name in /etc/passwd, without which PostgreSQL does nothing, and the image "+
 		"has no libnss_wrapper.so: run the pod as the image's own user (999, or 70 in an image of alpine)", uid)
 }
 

@@ -1,0 +1,80 @@
+package postgresql
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+// A rewound server needs WAL of the primary before it can be read. When that primary dies first, the next one gives it; and
+// meanwhile it follows under a name that counts for nobody.
+func TestCatchUpIsLedToTheNextPrimary(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, engine.Quorum{})
+	c := newMember(t, 2).start().running().follows(a)
+	r, _ := a.report()
+	for _, m := range []*member{b, c} {
+		m.reaches(r.Offset)
+		if _, err := m.Detach(within(t), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.sql("INSERT INTO t SELECT generate_series(1000, 1500)") // lost
+	b.promote(engine.Quorum{})
+	c.follows(b)
+	a.crash()
+	until(t, "a is a standby again", func() bool { r, ok := a.report(); return ok && !r.Primary })
+
+	gate := a.disk.path("gate")
+	a.mu.Lock()
+	a.sabotage = func(proc *engine.Process) { // the primary is written to during the rewind; the server waits at the gate
+		if strings.HasSuffix(proc.Path, "/postgres") {
+			wait := `until [ -e ` + gate + ` ]; do sleep 0.01; done; exec "$@"`
+			proc.Args = slices.Concat([]string{"sh", "-c", wait, "gate", proc.Path}, proc.Args[1:])
+			proc.Path = "/bin/sh"
+		}
+	}
+	a.mu.Unlock()
+	stop := b.writes()
+	if err := a.Follow(within(t), b.address); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a is rewound", func() bool { return exists(a.disk.note(catchFile)) })
+	stop()
+	r, _ = b.report()
+	c.reaches(r.Offset)
+	b.kill()
+	if _, err := c.Detach(within(t), 0); err != nil {
+		t.Fatal(err)
+	}
+	c.promote(engine.Quorum{})
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	loading := false
+	until(t, "a is readable", func() bool {
+		if _, ok := a.report(); ok {
+			return true
+		}
+		ctx, cancel := context.WithCancel(within(t))
+		defer cancel()
+		if err := a.Follow(ctx, c.address); err != nil && strings.Contains(err.Error(), "still loading") {
+			loading = true
+		}
+		return false
+	})
+	if !loading {
+		t.Error("the server was readable at once, so this proved nothing")
+	}
+	a.follows(c)
+	if got := c.admin("SELECT string_agg(application_name, ' ') FROM pg_stat_replication WHERE state = 'streaming'"); got != "db-0.uid0" {
+		t.Errorf("it follows as %q", got)
+	}
+	if got, want := a.sql("SELECT count(*) FROM t"), c.sql("SELECT count(*) FROM t"); got != want {
+		t.Errorf("%s rows, want %s", got, want)
+	}
+}
