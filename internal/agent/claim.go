@@ -39,6 +39,41 @@ func (a *Agent) claimData(epoch failover.Epoch, then func(error)) {
 	}
 }
 
+// replaceData lets the engine replace its data by the primary's. What this member had counts for nothing from here on, and that is
+// on disk before anything of it is gone: it must not come back and claim what it no longer has (rule SyncQuorum).
+func (a *Agent) replaceData() {
+	if a.doing[failover.Follow] || a.fencing {
+		return
+	}
+	a.doing[failover.Follow] = true // the engine is at it
+	a.Log.Info("Its data is replaced by the primary's", "had", a.obs.Engine.Position)
+	a.data = DataRecord{DataID: a.NewID()}
+	e := &a.obs.Engine
+	e.Position, e.DataID, e.History, e.LinkUp = failover.Position{}, a.data.DataID, "", false
+	a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
+	record, done := a.data, func() { delete(a.doing, failover.Follow) }
+	var err error
+	replace := func() {
+		if !a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Replace(ctx) }, func() {
+			a.noteRejoin(err)
+			done()
+		}) {
+			done()
+		}
+	}
+	ok := a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
+		a.noteDisk(err, "That the data is replaced could not be noted")
+		if err == nil && a.obs.Tenure == nil && !a.fencing {
+			replace()
+			return
+		}
+		done()
+	})
+	if !ok {
+		done()
+	}
+}
+
 // noteDisk takes in how a durable write ended. A disk that refuses is told to people until one of the same kind
 // succeeds: what overwrites allocated blocks goes well on a full disk.
 func (a *Agent) noteDisk(err error, what string) {

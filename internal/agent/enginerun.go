@@ -18,6 +18,9 @@ const (
 	// restartFirst and restartMost bound the pause before an engine is started again; it doubles with each quick end.
 	restartFirst = 50 * time.Millisecond
 	restartMost  = 10 * time.Second
+	// followFirst and followMost bound the pause before an engine that refused to follow is told again.
+	followFirst = 20 * time.Millisecond
+	followMost  = 5 * time.Second
 	// afterFence is how long an engine that was fenced as primary stays down while somebody else takes over: starting it
 	// would compete with that for the machine, and there is nobody to follow yet.
 	afterFence = 250 * time.Millisecond
@@ -49,6 +52,9 @@ type engineRun struct {
 	synced    bool   // its offset is that of a history it took part in; one that starts on files does not know it
 	exposed   bool   // it was told to follow somebody, so others can reach it
 	lastError string
+	// rejoin is why it could not be told to follow, followPause how long it waited last before it was told again.
+	rejoin      string
+	followPause time.Duration
 	// quorum is what it was last told that a write needs.
 	quorum engine.Quorum
 	// early are children that ended while a start was not reported yet: the engine may be among them.
@@ -297,6 +303,7 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 		a.proc.answered, e.Healthy = now, true
 	}
 	a.judgeEngine(now)
+	e.Redirectable = r.Redirectable
 	if r.Loading {
 		e.State = failover.EngineStarting
 		return
@@ -317,6 +324,10 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 		a.Log.Info("The engine follows somebody else than it was told", "told", up, "follows", r.Upstream)
 		a.forgetUpstream()
 	}
+	if r.MustReplace {
+		a.replaceData()
+		return
+	}
 	a.takePosition(now, at, r)
 }
 
@@ -326,7 +337,7 @@ func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 	e.LinkUp = !r.Primary && r.LinkUp && a.proc.upstream != "" && r.Upstream == a.proc.upstream
 	a.judgeHistory(r)
 	// The history of a persistent engine goes on at an offset that its files do not tell; what was noted is a lower bound.
-	e.Position.Inexact = e.Position.DataEpoch > 0 && ((e.Persistent && !a.proc.synced) || a.proc.strayed)
+	e.Position.Inexact = e.Position.DataEpoch > 0 && ((e.Persistent && !a.proc.synced && !r.Exact) || a.proc.strayed)
 	e.Position.Offset, e.At = r.Offset, at
 	if e.Writable && a.obs.Tenure != nil {
 		a.served = wire.Served{Epoch: a.obs.Tenure.Epoch, Offset: r.Offset}

@@ -124,12 +124,16 @@ func (a *Agent) follow(action failover.Action) {
 }
 
 func (a *Agent) onFollowing(action failover.Action, err error) {
-	delete(a.doing, failover.Follow)
 	if err != nil {
-		a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member)
 		a.forgetUpstream()
+		a.World.After(a.followAgain(err), func() { delete(a.doing, failover.Follow) })
+		if !errors.Is(err, engine.ErrLoading) {
+			a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member, "again in", a.proc.followPause)
+		}
 		return
 	}
+	delete(a.doing, failover.Follow)
+	a.noteRejoin(nil)
 	if a.obs.Durable.Promise > action.Epoch {
 		a.detach(0, func(bool) {}) // a promise came between
 		return
@@ -139,6 +143,25 @@ func (a *Agent) onFollowing(action failover.Action, err error) {
 	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = action.Address, a.now(), false, true
 	a.Log.Info("Follows", "primary", action.Run.Member, "epoch", action.Epoch, "address", action.Address)
 	a.probe(nil)
+}
+
+// followAgain is the pause before the engine is told again whom to follow: short at first, since a primary may just be opening.
+func (a *Agent) followAgain(err error) time.Duration {
+	a.proc.followPause = min(max(2*a.proc.followPause, followFirst), followMost)
+	if !errors.Is(err, engine.ErrLoading) {
+		a.noteRejoin(err)
+	}
+	return a.proc.followPause
+}
+
+// noteRejoin keeps what keeps this member from following, for people.
+func (a *Agent) noteRejoin(err error) {
+	a.proc.rejoin = ""
+	if err == nil {
+		a.proc.followPause = 0
+		return
+	}
+	a.proc.rejoin = err.Error()
 }
 
 // detach cuts the link to the primary and verifies it; an engine that does not run has none.

@@ -307,6 +307,7 @@ func (e *fakeEngine) Process() (engine.Process, error) { return engine.Process{}
 func (e *fakeEngine) Persistent() bool                 { return e.persistent }
 func (e *fakeEngine) Port() int                        { return 6379 }
 func (*fakeEngine) Listens() bool                      { return false }
+func (*fakeEngine) Replace(context.Context) error      { return nil }
 
 func (e *fakeEngine) report() engine.Report {
 	return engine.Report{Primary: e.primary, Offset: e.offset, Upstream: e.upstream, LinkUp: e.upstream != "", HasData: true}

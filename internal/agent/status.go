@@ -155,6 +155,8 @@ func (a *Agent) trouble() string {
 		return a.diskTrouble
 	case a.proc.lastError != "" && a.obs.Engine.State != failover.EngineRunning:
 		return a.proc.lastError
+	case a.proc.rejoin != "" && !a.obs.Engine.LinkUp && a.obs.Tenure == nil:
+		return a.proc.rejoin
 	default:
 		return a.obs.Engine.Message
 	}

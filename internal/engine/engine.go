@@ -3,6 +3,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -23,6 +24,12 @@ type Report struct {
 	// Primary: it accepts writes, or would.
 	Primary bool
 	Offset  int64
+	// Exact: Offset is what it has, also just after it was started on its files.
+	Exact bool
+	// Redirectable: though it loads, it can be told whom to follow.
+	Redirectable bool
+	// MustReplace: its data must be replaced before it can follow, as Replace does.
+	MustReplace bool
 	// Upstream is the address it follows, LinkUp whether the link is live and the first copy complete.
 	Upstream string
 	LinkUp   bool
@@ -42,6 +49,9 @@ type Quorum struct {
 	// such as Redis, counts whoever follows.
 	Members []string
 }
+
+// ErrLoading says that an order came while the engine loads its data. It knows of it; the order is to be repeated.
+var ErrLoading = errors.New("the engine is still loading its data")
 
 // FollowerName is the name that a member of one pod gives when it follows: a pod made anew is another follower.
 func FollowerName(member, podUID string) string {
@@ -67,6 +77,8 @@ type Engine interface {
 	Probe(ctx context.Context) (Report, error)
 	// Follow makes it copy and follow the engine at address (host:port), and reachable for readers.
 	Follow(ctx context.Context, address string) error
+	// Replace begins to replace the data by the primary's, where the reports say that this must be. Its process may end for that.
+	Replace(ctx context.Context) error
 	// Detach makes it follow nobody without accepting writes, and returns only when it has verified that, with the report
 	// of the moment after. Before it cuts, it leaves the link at most drain to end by itself: a primary that is dead sends
 	// no more, and what it sent may still lie unread in the link's buffer.

@@ -122,7 +122,8 @@ func decideFollower(o *Observation, d *Decision) {
 		}
 		return
 	}
-	if o.Engine.State != EngineRunning || h.Run.IsZero() || h.Epoch < o.Lease.Epoch {
+	told := o.Engine.State == EngineRunning || (o.Engine.State == EngineStarting && o.Engine.Redirectable)
+	if !told || h.Run.IsZero() || h.Epoch < o.Lease.Epoch {
 		return
 	}
 	if h.Epoch < o.Durable.Promise && o.keeps(PromiseForbidsFollowing) {

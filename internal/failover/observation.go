@@ -20,6 +20,8 @@ type Engine struct {
 	State EngineState
 	// Healthy: it answered a probe less than the engine's time-out ago.
 	Healthy bool
+	// Redirectable: while it starts, it can be told whom to follow.
+	Redirectable bool
 	// Writable: it was promoted by this run and not fenced since.
 	Writable bool
 	Position Position

@@ -40,7 +40,7 @@ func TestCatchUpIsLedToTheNextPrimary(t *testing.T) {
 	}
 	a.mu.Unlock()
 	stop := b.writes()
-	if err := a.Follow(within(t), b.address); err != nil {
+	if err := a.follow(within(t), b.address); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "a is rewound", func() bool { return exists(a.disk.note(catchFile)) })
@@ -62,7 +62,7 @@ func TestCatchUpIsLedToTheNextPrimary(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(within(t))
 		defer cancel()
-		if err := a.Follow(ctx, c.address); err != nil && strings.Contains(err.Error(), "still loading") {
+		if err := a.follow(ctx, c.address); err != nil && strings.Contains(err.Error(), "still loading") {
 			loading = true
 		}
 		return false

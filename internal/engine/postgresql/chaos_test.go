@@ -31,7 +31,7 @@ func TestKilledAtAnyInstant(t *testing.T) {
 		for range 3 {
 			until(t, "it is told to follow, or is at it", func() bool {
 				if r, ok := other.report(); ok && !r.Primary {
-					_ = other.Follow(within(t), primary.address) // which it may have to refuse
+					_ = other.follow(within(t), primary.address) // which it may have to refuse
 					return true
 				}
 				return other.stageNow() != runServer

@@ -200,7 +200,7 @@ func TestInterruptedRewind(t *testing.T) {
 		}
 	}
 	a.mu.Unlock()
-	if err := a.Follow(within(t), b.address); err != nil {
+	if err := a.follow(within(t), b.address); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the data is rewound", func() bool { return exists(reached) })

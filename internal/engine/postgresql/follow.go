@@ -7,11 +7,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"understudy.dev/understudy/internal/engine"
 )
 
-// Follow points the server at its new primary. When its data cannot simply go on from there, it notes what must be done to it
-// and stops the server: the next process does that, and Follow is to be asked again once the server runs again.
+// Follow points the server at its new primary. When its data cannot simply go on from there, it keeps in mind what must be done
+// to it: the reports say so from then on, Replace begins it, and Follow is to be asked again once the server runs again.
 func (p *PostgreSQL) Follow(ctx context.Context, address string) error {
+	p.setPending(nil)
 	if !p.serving() {
 		return p.redirect(address)
 	}
@@ -145,7 +148,7 @@ func stillThere(ctx context.Context, remote *conn, from, upTo lsn) (bool, error)
 	return len(rows) > 0, err
 }
 
-// wishFor notes what must be done to the data, and stops the server so that it is done.
+// wishFor keeps in mind what must be done to the data.
 func (p *PostgreSQL) wishFor(f finding) error {
 	w, err := p.wished()
 	if err != nil {
@@ -161,14 +164,42 @@ func (p *PostgreSQL) wishFor(f finding) error {
 	if w.Kind == wishCopy {
 		kind = wishCopy // the rewind was tried already
 	}
-	if err := p.disk.forget("copy", "rewind"); err != nil {
-		return err
-	}
 	w.Kind, w.Address, w.System, w.Armed, w.Lost = kind, f.address, f.system, true, f.lost
-	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
-		return err
+	p.setPending(&w)
+	return nil
+}
+
+// Replace notes what must be done to the data, and stops the server so that the next process does it.
+func (p *PostgreSQL) Replace(ctx context.Context) error {
+	w := p.pendingWish()
+	if w == nil {
+		return nil
 	}
-	return p.stop()
+	return p.with(ctx, &p.orders, func(*conn) error { // no other order is under way
+		if p.pendingWish() != w {
+			return nil // told otherwise meanwhile
+		}
+		p.setPending(nil)
+		if err := p.disk.forget("copy", "rewind"); err != nil {
+			return err
+		}
+		if err := saveJSON(p.disk.note(wishFile), *w); err != nil {
+			return err
+		}
+		return p.stop()
+	})
+}
+
+func (p *PostgreSQL) setPending(w *wish) {
+	p.mu.Lock()
+	p.pending = w
+	p.mu.Unlock()
+}
+
+func (p *PostgreSQL) pendingWish() *wish {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pending
 }
 
 // redirect tells a copy that is under way where to go on if it fails.
@@ -183,7 +214,7 @@ func (p *PostgreSQL) redirect(address string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("following %s: the engine's data is being made (%s): ask again when it runs", address, w.Kind)
+	return fmt.Errorf("following %s: %w: its data is being made (%s): ask again when it runs", address, engine.ErrLoading, w.Kind)
 }
 
 // redirectCatchUp leads a server that cannot be read yet to another primary.
@@ -204,7 +235,7 @@ func (p *PostgreSQL) redirectCatchUp(address string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("following %s: the engine is still loading its data: ask again when it runs", address)
+	return fmt.Errorf("following %s: %w: ask again when it runs", address, engine.ErrLoading)
 }
 
 // stream follows under this member's own name.

@@ -310,6 +310,14 @@ func (m *member) promote(q engine.Quorum) engine.Report {
 	return r
 }
 
+// follow gives the order, and lets the data be replaced at once where that must be.
+func (m *member) follow(ctx context.Context, address string) error {
+	if err := m.Follow(ctx, address); err != nil {
+		return err
+	}
+	return m.Replace(ctx)
+}
+
 // follows gives the order until the link is up, as the agent does.
 func (m *member) follows(primary *member) *member {
 	m.t.Helper()
@@ -322,7 +330,7 @@ func (m *member) follows(primary *member) *member {
 		if ok && r.Upstream != primary.address {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
-			if err := m.Follow(ctx, primary.address); err != nil {
+			if err := m.follow(ctx, primary.address); err != nil {
 				m.t.Logf("%s: %v", m.name, err)
 			}
 			told++

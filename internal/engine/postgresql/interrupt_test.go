@@ -44,7 +44,7 @@ func TestInterruptedCopyKeepsTheData(t *testing.T) {
 	a.sql("CREATE TABLE t AS SELECT generate_series(1, 300000) AS n")
 	b.crash()
 	until(t, "b is a standby again", func() bool { r, ok := b.report(); return ok && !r.Primary })
-	if err := b.Follow(within(t), a.address); err != nil {
+	if err := b.follow(within(t), a.address); err != nil {
 		t.Fatal(err)
 	}
 	killDuring(t, b, runCopy, func() bool { return exists(b.disk.path(copyDir) + "/base") })
@@ -82,7 +82,7 @@ func TestCopyThatCannotBeMade(t *testing.T) {
 		if _, ok := b.report(); !ok {
 			return false
 		}
-		last = b.Follow(within(t), a.address)
+		last = b.follow(within(t), a.address)
 		_, rejoin := last.(*RejoinError) //nolint:errorlint // it is returned as it is
 		return rejoin
 	})

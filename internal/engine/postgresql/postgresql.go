@@ -43,6 +43,7 @@ type PostgreSQL struct {
 	linkLostAt time.Time
 	slotsDue   time.Time     // when members that did not come are held WAL for
 	quorum     engine.Quorum // in force
+	pending    *wish         // what must be done to the data, before anybody was told that it will be lost
 }
 
 // New makes the adapter. dir is the data volume, runDir a folder in memory.

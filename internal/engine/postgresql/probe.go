@@ -20,7 +20,7 @@ const (
 func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	hasData := !exists(p.disk.note(emptyFile))
 	if !p.serving() {
-		return engine.Report{Loading: true, HasData: hasData}, nil
+		return engine.Report{Loading: true, Redirectable: true, HasData: hasData}, nil
 	}
 	var report engine.Report
 	err := p.with(ctx, &p.probing, func(c *conn) error {
@@ -31,14 +31,15 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 		return err
 	})
 	if stateOf(err) == cannotConnectNow {
-		return engine.Report{Loading: true, HasData: hasData}, nil
+		return engine.Report{Loading: true, Redirectable: true, HasData: hasData}, nil
 	}
 	if err == nil && !report.Primary && exists(p.disk.note(catchFile)) {
-		return engine.Report{Loading: true, HasData: hasData}, p.endCatchUp(ctx)
+		return engine.Report{Loading: true, Redirectable: true, HasData: hasData}, p.endCatchUp(ctx)
 	}
 	if err == nil && !report.Primary {
 		err = p.watchLink(report)
 	}
+	report.MustReplace = p.pendingWish() != nil
 	return report, err
 }
 
@@ -56,7 +57,7 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 		return engine.Report{}, err
 	}
 	r := engine.Report{
-		Primary: row[0] == "f", Offset: int64(at.LSN), History: at.history(), HasData: !exists(p.disk.note(emptyFile)), //nolint:gosec // a position stays far below 2^63
+		Primary: row[0] == "f", Exact: true, Offset: int64(at.LSN), History: at.history(), HasData: !exists(p.disk.note(emptyFile)), //nolint:gosec // a position stays far below 2^63
 	}
 	if r.Primary {
 		return r, nil

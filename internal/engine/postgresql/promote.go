@@ -25,6 +25,7 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 		if err := removeDurably(p.disk.note(wishFile), p.disk.note(catchFile), p.disk.note(emptyFile)); err != nil {
 			return err
 		}
+		p.setPending(nil)
 		p.setUpstream("")
 		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
 			return err

@@ -102,6 +102,7 @@ func (e *engineOf) Process() (engine.Process, error) { return engine.Process{}, 
 func (e *engineOf) Persistent() bool                 { return e.l.s.cfg.Persistent }
 func (e *engineOf) Port() int                        { return 1 }
 func (*engineOf) Listens() bool                      { return false }
+func (*engineOf) Replace(context.Context) error      { return nil }
 
 // answering is the process, if it answers within the deadline.
 func (e *engineOf) answering() (*process, error) {
