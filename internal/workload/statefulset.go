@@ -95,11 +95,14 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 
 func podSecurity(user int64) *corev1.PodSecurityContext {
 	return &corev1.PodSecurityContext{
-		RunAsNonRoot:   ptr.To(true),
-		RunAsUser:      ptr.To(user),
-		RunAsGroup:     ptr.To(user),
-		FSGroup:        ptr.To(user),
-		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		RunAsNonRoot: ptr.To(true),
+		RunAsUser:    ptr.To(user),
+		RunAsGroup:   ptr.To(user),
+		FSGroup:      ptr.To(user),
+		// A volume that has the group already is left alone: PostgreSQL refuses data that its group may write, and a large one
+		// would hold up the start of its pod.
+		FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+		SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 }
 

@@ -37,6 +37,16 @@ func (d disk) prepare() error {
 		return fmt.Errorf("preparing the data volume %s: %w: the engine's user must own it (fsGroup)", d.dir, err)
 	}
 	d.emptyTrash()
+	return d.private()
+}
+
+// private takes back from the group what a kubelet gave it (fsGroup): PostgreSQL refuses data that others than its user may write.
+func (d disk) private() error {
+	for _, name := range []string{dataDir, initDir, copyDir, oldDir} {
+		if err := os.Chmod(d.path(name), 0o700); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("preparing %s: %w: the engine's user must own it", d.path(name), err)
+		}
+	}
 	return nil
 }
 

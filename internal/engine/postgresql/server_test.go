@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -26,7 +27,10 @@ func TestBootstrapAndPromote(t *testing.T) {
 	if got := m.sql("SELECT count(*) FROM t"); got != "1" {
 		t.Errorf("read %s rows", got)
 	}
-	// Killed, it comes back as a standby with its data, and lets nobody in.
+	// Killed, it comes back as a standby with its data, and lets nobody in; also when a kubelet gave the data to the group.
+	if err := os.Chmod(m.data(), 0o770|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
 	m.crash()
 	until(t, "it is a standby again", func() bool { r, ok := m.report(); return ok && !r.Primary })
 	if r, _ := m.report(); !r.HasData || r.Offset < p.Offset || r.History != p.History {
