@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,14 +78,20 @@ var stay = []string{"autovacuum launcher", "logical replication launcher", "back
 	"walreceiver", "walsender", "walwriter", "archiver", "logger", "io worker", "walsummarizer", "slotsync worker"}
 
 // quieten ends every process that could commit something, and returns when none is left. One that is still logging in may
-// have been let in by the old rules, and no view shows it: it is found as a child that no view shows.
+// have been let in by the old rules, and no view shows it: it is found as a child that no view shows. Who comes after the new rules
+// are in force is not waited for: clients that try again all the time would hold the pause up for ever.
 func (p *PostgreSQL) quieten(ctx context.Context, c *conn) error {
 	postmaster := p.postmaster()
 	if postmaster == 0 {
 		return errNoServer
 	}
+	suspects := children(postmaster)
 	for {
 		before := children(postmaster)
+		maps.DeleteFunc(before, func(pid int, _ string) bool {
+			_, early := suspects[pid]
+			return !early
+		})
 		rows, err := c.query(ctx, "SELECT pid, backend_type FROM pg_catalog.pg_stat_activity")
 		if err != nil {
 			return err
