@@ -13,7 +13,8 @@ import (
 // startup process sleeps.
 const promoteAgain = 10 * time.Millisecond
 
-// Promote makes the server accept writes. The order matters: the quorum first, the door last.
+// Promote makes the server accept writes. The order matters: the quorum first. The door opens with the same reload: until the
+// server has left recovery it refuses writes by itself, and a member that asks is told that it is no primary yet.
 func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.Report, error) {
 	var report engine.Report
 	names, err := standbyNames(quorum)
@@ -27,14 +28,14 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 		}
 		p.setPending(nil)
 		p.setUpstream("")
+		if err := p.writeDoor(c.life, open); err != nil {
+			return err
+		}
 		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
 			return err
 		}
 		if err := leaveRecovery(ctx, c); err != nil {
 			return fmt.Errorf("promoting the engine: %w", err)
-		}
-		if err := p.setDoor(ctx, c, open); err != nil {
-			return err
 		}
 		p.mu.Lock()
 		p.quorum = quorum
