@@ -88,7 +88,7 @@ func (s Service) WaitLeaseMillis(ctx context.Context, millis int64) error {
 			return false, "", err
 		}
 		register, err := lease.Read(&obj)
-		return int64(register.Terms.LeaseMillis) == millis, fmt.Sprintf("%d ms", register.Terms.LeaseMillis), err
+		return register.Terms.LeaseMillis == millis, fmt.Sprintf("%d ms", register.Terms.LeaseMillis), err
 	})
 }
 
