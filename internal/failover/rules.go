@@ -42,6 +42,8 @@ const (
 	DataEpoch
 	// DataIdentity: a member that lost its data is not in R.
 	DataIdentity
+	// LeaversCount: who left the service stays in the synchronous set until the others have all that it alone may have confirmed.
+	LeaversCount
 	// StandsForAll: the old primary, answering with its data, stands for all of R.
 	StandsForAll
 	// FenceOnHolderOnly: a primary stops for a higher epoch of the Lease or of its holder, not for a promise.

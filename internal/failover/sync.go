@@ -144,7 +144,8 @@ func (o *Observation) syncConfirmed(t *Tenure) (missing, surpassed string) {
 }
 
 // nextSet is the set of an epoch that this member is about to hold. Identities are carried over and never taken from an
-// answer: a member that lost its data must not be named with what it has now.
+// answer: a member that lost its data must not be named with what it has now. Who is no member any more stays in it too: of two
+// replicas of which one must confirm, the one that left may have confirmed what the other never got (rule LeaversCount).
 func (o *Observation) nextSet(epoch Epoch) []SyncSet {
 	terms := o.Lease.Terms
 	old := terms.Set()
@@ -153,19 +154,19 @@ func (o *Observation) nextSet(epoch Epoch) []SyncSet {
 	}
 	next := SyncSet{Epoch: epoch, Primary: o.Self.Member, PrimaryData: o.Engine.DataID, Replicas: map[string]string{}, Quorum: terms.Quorum}
 	for _, m := range terms.Names() {
-		if m == o.Self.Member {
-			continue
-		}
 		next.Replicas[m] = ""
-		if old != nil && m == old.Primary {
-			next.Replicas[m] = old.PrimaryData
-		} else if old != nil {
-			next.Replicas[m] = old.Replicas[m]
-		}
 	}
 	if old != nil {
 		next.Quorum = old.Quorum
+		carried := maps.Clone(old.Replicas)
+		carried[old.Primary] = old.PrimaryData
+		for m, data := range carried {
+			if terms.HasMember(m) || o.keeps(LeaversCount) {
+				next.Replicas[m] = data
+			}
+		}
 	}
+	delete(next.Replicas, o.Self.Member)
 	return append(o.countedSets(), next)
 }
 
@@ -191,9 +192,56 @@ func (o *Observation) setWanted(now Instant, terms Terms) []SyncSet {
 			next.Replicas[m] = c.DataID
 		}
 	}
+	o.dropLeavers(&next, terms)
 	next.Quorum = o.quorumWanted(now, terms, cur.Quorum)
 	sets := slices.DeleteFunc(o.countedSets(), func(s SyncSet) bool { return s.Epoch == t.Epoch || (t.Opened && s.Epoch < t.Epoch) })
 	return append(sets, next)
+}
+
+// dropLeavers takes those out of a set who are no members any more, once each replica that stays and counts has reached what the
+// primary had after they were gone: what they alone confirmed before is then on all others. A set of fewer than W is never left.
+func (o *Observation) dropLeavers(next *SyncSet, terms Terms) {
+	left := o.Tenure.Left
+	if left.Target == 0 {
+		return
+	}
+	stay := maps.Clone(next.Replicas)
+	maps.DeleteFunc(stay, func(m, _ string) bool { return !terms.HasMember(m) })
+	if len(stay) == len(next.Replicas) || len(stay) < max(next.Quorum, 1) {
+		return
+	}
+	for m, named := range stay {
+		c := o.Tenure.Acks[m]
+		if named != "" && (c.DataID != named || c.Position.DataEpoch != next.Epoch || c.Position.Offset < left.Target) {
+			return
+		}
+	}
+	next.Replicas = stay
+}
+
+// leavers are those in the newest set who are no members, as one text; nobody: "".
+func (o *Observation) leavers() string {
+	set, gone := o.Lease.Terms.Set(), []string{}
+	if set == nil {
+		return ""
+	}
+	for m := range set.Replicas {
+		if !o.Lease.Terms.HasMember(m) {
+			gone = append(gone, m)
+		}
+	}
+	slices.Sort(gone)
+	return strings.Join(gone, ",")
+}
+
+// noteLeavers keeps what the primary had some time after it last heard of anybody who left.
+func (o *Observation) noteLeavers(now Instant, from string) {
+	t, names := o.Tenure, o.leavers()
+	if l := &t.Left; names == "" || names != l.Names || slices.Contains(strings.Split(names, ","), from) {
+		*l = Left{Names: names, Since: now}
+	} else if settled := l.Since.Add(o.Lease.Terms.WaitDuration()); l.Target == 0 && now > settled && o.Engine.At > settled && o.Engine.Writable {
+		l.Target = max(o.Engine.Position.Offset, 1)
+	}
 }
 
 // quorumWanted is the W for the Lease. Lowering it comes first in the Lease and then in the engine; raising it the other

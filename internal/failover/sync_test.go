@@ -59,3 +59,52 @@ func TestSynchronousTotalLoss(t *testing.T) {
 	back("m-0")
 	th.until("somebody serves", 10*time.Second, func() bool { return th.lease.Epoch > 1 && th.serving(th.lease.Holder.Member, th.lease.Epoch) })
 }
+
+// One of two replicas, of which one must confirm, leaves. It may have confirmed what the other never got: it counts until the
+// other has everything, in the next epoch's set too (rule LeaversCount).
+func TestRuleLeaversCount(t *testing.T) {
+	run := func(m string) Run { return Run{Member: m, PodUID: "u", BootID: "b"} }
+	holder := func(without Rule) *Observation {
+		o := NewObservation(run("m-0"), 0, 0, Durable{PodUID: "u"})
+		o.Without = without
+		terms := testTerms(2)
+		terms.Quorum, terms.Opened = 1, 3
+		terms.Sets = []SyncSet{{Epoch: 3, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1}}
+		o.Lease = Lease{Epoch: 3, Holder: o.Self, Terms: terms}
+		o.Tenure = newTenure(0, 3)
+		o.Tenure.Opened = true
+		o.Engine = Engine{State: EngineRunning, Writable: true, DataID: "d0", Quorum: 1, Position: Position{DataEpoch: 3, Offset: 100}}
+		return o
+	}
+	counts := func(o *Observation) int { return len(o.setWanted(Instant(time.Hour), o.Lease.Terms)[0].Replicas) }
+	heard := func(o *Observation, from string, at Instant, offset int64) {
+		o.Engine.At = at
+		o.OnAcknowledgement(at, Acknowledgement{From: run(from), To: o.Self, Epoch: 3, Echo: 1, DataID: "d" + from[2:],
+			Position: Position{DataEpoch: 3, Offset: offset}})
+	}
+	o := holder(0)
+	long := Instant(2 * o.Lease.Terms.WaitDuration())
+	heard(o, "m-1", 1, 50)
+	if counts(o) != 2 {
+		t.Error("who left was dropped at once")
+	}
+	heard(o, "m-1", long, 50)
+	if counts(o) != 2 {
+		t.Error("who left was dropped while the other lacks half of what was confirmed")
+	}
+	heard(o, "m-2", long+1, 100)
+	heard(o, "m-1", long+2, 100)
+	if counts(o) != 2 {
+		t.Error("who left still answers, so it may confirm more, and was dropped")
+	}
+	heard(o, "m-1", 3*long, 100)
+	if counts(o) != 1 {
+		t.Error("who left counts for ever")
+	}
+	for without, want := range map[Rule]int{0: 2, LeaversCount: 1} {
+		sets := holder(without).nextSet(4)
+		if got := len(sets[len(sets)-1].Replicas); got != want {
+			t.Errorf("without rules %b the next epoch's set names %d replicas, want %d", without, got, want)
+		}
+	}
+}

@@ -32,6 +32,15 @@ type Tenure struct {
 	Adopted Instant
 	raised  Instant
 	lease   time.Duration
+	// Left are those in the synchronous set who are no members any more.
+	Left Left
+}
+
+// Left says who left, since when nothing was heard of them, and what the primary had a lease after that; 0: not known yet.
+type Left struct {
+	Names  string
+	Since  Instant
+	Target int64
 }
 
 // Counted is the newest acknowledgement of one member.
@@ -105,6 +114,7 @@ func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
 	c.Position, c.DataID, c.Healthy, c.Eligible = a.Position, a.DataID, a.Healthy, a.Eligible
 	c.Clear = o.clearAt(now, a.Lower)
 	t.Acks[a.From.Member] = c
+	o.noteLeavers(now, a.From.Member)
 }
 
 // clearAt is when nothing in the list can count any more. What went to a run that provably cannot write is clear.

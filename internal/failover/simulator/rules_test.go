@@ -31,6 +31,9 @@ var needed = []struct {
 	{"Contradicted", failover.Contradicted, Config{Members: 3, Only: []string{lies, "agent is stopped"}}, 100},
 	{"SyncQuorum", failover.SyncQuorum, Config{Members: 3, Quorum: 1, Persistent: true}, 100},
 	{"DataIdentity", failover.DataIdentity, Config{Members: 3, Quorum: 1, Persistent: true}, 2000},
+	{"LeaversCount", failover.LeaversCount, Config{Members: 3, Quorum: 1, Persistent: true, Only: []string{
+		"node is off and tainted", "member is isolated", "wall clock jumps", "link is cut", "switchover", "way is cut",
+	}}, 20000},
 	{"StandsForAll", failover.StandsForAll, Config{Members: 3, Quorum: 1, Persistent: true}, 100},
 	{"WaitFromAcks and AckAge", failover.WaitFromAcks | failover.AckAge, Config{Members: 3, Only: []string{
 		"link is cut", "member is isolated", "members are cut apart",
