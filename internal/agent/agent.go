@@ -76,6 +76,7 @@ type Agent struct {
 	relaying     failover.Epoch   // whose clients are led to the successor; 0: none are
 	fencedAt     failover.Instant
 	renumberedAt failover.Instant
+	diskLogged   failover.Instant
 	troubled     string         // the kind of durable write that failed
 	diskTrouble  string         // and why
 	unclaimed    failover.Epoch // of a renumbering whose note is not on disk yet

@@ -94,7 +94,10 @@ func (a *Agent) persist(compute func() *failover.Durable, then func(error)) {
 		}
 	})
 	if !ok {
-		a.Log.Info("The promise's disk does not answer; requests that need it are dropped")
+		if now := a.now(); now.Sub(a.diskLogged) > time.Second {
+			a.diskLogged = now
+			a.Log.Info("The promise's disk does not answer; requests that need it are dropped")
+		}
 		then(errBusy)
 	}
 }

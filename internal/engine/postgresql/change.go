@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"fmt"
 	"os"
 )
 
@@ -36,7 +37,7 @@ func (p *PostgreSQL) change(st step, w wish) func() error {
 		}
 	case finishRewind:
 		return func() error {
-			if err := saveJSON(d.note(catchFile), catchUp{Address: w.Address}); err != nil {
+			if err := saveJSON(d.note(catchFile), catchUp{Address: w.Address, System: w.System}); err != nil {
 				return err
 			}
 			if err := removeDurably(d.note(tornFile)); err != nil {
@@ -46,6 +47,8 @@ func (p *PostgreSQL) change(st step, w wish) func() error {
 		}
 	case copyInstead:
 		return func() error { return p.copyInstead(w) }
+	case condemn:
+		return p.condemn
 	case disarm:
 		return func() error { return p.disarm(w) }
 	}
@@ -81,6 +84,26 @@ func (p *PostgreSQL) copyInstead(w wish) error {
 		return err
 	}
 	return p.disk.forget("rewind")
+}
+
+// condemn takes rewound data on which no server became readable for torn: it is never served, and copied over.
+func (p *PostgreSQL) condemn() error {
+	var catch catchUp
+	if _, err := loadJSON(p.disk.note(catchFile), &catch); err != nil {
+		return err
+	}
+	w := wish{Kind: wishCopy, Address: catch.Address, System: catch.System, Armed: true,
+		Reason: fmt.Sprintf("the server was started %d times on rewound data and never became readable", catch.Starts)}
+	if err := writeDurably(p.disk.note(tornFile), nil); err != nil {
+		return err
+	}
+	if err := p.disk.forget("copy", "rewind"); err != nil {
+		return err
+	}
+	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
+		return err
+	}
+	return removeDurably(p.disk.note(catchFile))
 }
 
 // disarm leaves a wish that is not tried again until somebody asks; what it was is kept for its attempts.

@@ -118,8 +118,13 @@ func (d disk) state() (diskState, wish, error) {
 	if _, err := loadJSON(d.note(wishFile), &w); err != nil {
 		return diskState{}, w, err
 	}
+	var catch catchUp
+	if _, err := loadJSON(d.note(catchFile), &catch); err != nil {
+		return diskState{}, w, err
+	}
 	s := diskState{
-		Data: d.cluster(dataDir), Init: exists(d.path(initDir)), Copy: d.cluster(copyDir), Old: d.cluster(oldDir),
+		Hopeless: catch.Starts >= maxStarts,
+		Data:     d.cluster(dataDir), Init: exists(d.path(initDir)), Copy: d.cluster(copyDir), Old: d.cluster(oldDir),
 		Torn:     exists(d.note(tornFile)),
 		InitDone: d.done("init"), BootstrapDone: d.done("bootstrap"), CopyDone: d.done("copy"), RewindDone: d.done("rewind"),
 		Wish: w.Kind, Armed: w.Armed, Attempts: w.Attempts,

@@ -69,7 +69,26 @@ func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (find
 	if f.kind, f.lost, err = p.judge(ctx, remote, own, primary, turns); err != nil {
 		return f, err
 	}
+	if f.kind == wishRewind {
+		if err := firstCheckpoint(ctx, remote, primary.Timeline); err != nil {
+			return f, err
+		}
+	}
 	return f, p.keepSlot(ctx, remote, f.kind == wishCopy)
+}
+
+// firstCheckpoint sees to it that a primary has made a checkpoint of its own. Before that its control file names the timeline of its
+// predecessor, and up to PostgreSQL 15 pg_rewind takes it from there: the rewound server would look for its end on a timeline that
+// does not lead there, and never start.
+func firstCheckpoint(ctx context.Context, remote *conn, timeline uint32) error {
+	row, err := remote.one(ctx, "SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()")
+	if err != nil || row[0] == strconv.FormatUint(uint64(timeline), 10) {
+		return err
+	}
+	if _, err := remote.query(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("waiting for the primary's first checkpoint, before which it cannot be rewound to: %w", err)
+	}
+	return nil
 }
 
 // identifyPrimary asks a server that must be a primary where it is and how it came there.
@@ -219,12 +238,14 @@ func (p *PostgreSQL) redirect(address string) error {
 
 // redirectCatchUp leads a server that cannot be read yet to another primary.
 func (p *PostgreSQL) redirectCatchUp(address string) error {
-	found, err := loadJSON(p.disk.note(catchFile), &catchUp{})
+	var catch catchUp
+	found, err := loadJSON(p.disk.note(catchFile), &catch)
 	if err != nil {
 		return err
 	}
 	if found {
-		if err := saveJSON(p.disk.note(catchFile), catchUp{Address: address}); err != nil {
+		catch.Address = address
+		if err := saveJSON(p.disk.note(catchFile), catch); err != nil {
 			return err
 		}
 		s := settings{conninfo: p.conninfo(address, p.config.ApplicationName+rejoining), standbys: nobody}

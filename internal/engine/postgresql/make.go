@@ -82,7 +82,7 @@ func (p *PostgreSQL) bootstrap() (string, error) {
 
 // replicatorStatements make the members' own role.
 func (p *PostgreSQL) replicatorStatements() ([]string, error) {
-	lines := []string{"CREATE ROLE " + replicator + " LOGIN REPLICATION", "GRANT pg_monitor TO " + replicator}
+	lines := []string{"CREATE ROLE " + replicator + " LOGIN REPLICATION", "GRANT pg_monitor, pg_checkpoint TO " + replicator}
 	if p.secrets.Replication != "" {
 		v, err := verifier("the members' password", p.secrets.Replication)
 		if err != nil {

@@ -163,6 +163,9 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	if err := errors.Join(p.clearStale(), p.portFree()); err != nil {
 		return engine.Process{}, err
 	}
+	if err := p.countStart(); err != nil {
+		return engine.Process{}, err
+	}
 	auto := filepath.Join(p.data(), "postgresql.auto.conf")
 	if raw, err := os.ReadFile(auto); err == nil {
 		if text := stripAutoConf(string(raw)); text != string(raw) {
@@ -181,6 +184,17 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	}
 	path := filepath.Join(bin, "postgres") // also as its own name, by which it looks for its files
 	return engine.Process{Path: path, Args: append([]string{path}, p.serverArgs(p.data())...), Dir: p.disk.dir, Env: environment()}, nil
+}
+
+// countStart counts the servers on rewound data that is not readable yet.
+func (p *PostgreSQL) countStart() error {
+	var catch catchUp
+	found, err := loadJSON(p.disk.note(catchFile), &catch)
+	if err != nil || !found {
+		return err
+	}
+	catch.Starts++
+	return saveJSON(p.disk.note(catchFile), catch)
 }
 
 // clearStale removes the lock files of a server that was killed: the number in them may be another process's by now, and

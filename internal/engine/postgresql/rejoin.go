@@ -17,6 +17,8 @@ const rejoining = ".rejoin"
 // catchUp is the primary whose WAL a rewound server needs before it can be read.
 type catchUp struct {
 	Address string `json:"address"`
+	System  string `json:"system"`
+	Starts  int    `json:"starts"` // of servers on the rewound data
 }
 
 // startCopy copies the primary into a fresh folder.

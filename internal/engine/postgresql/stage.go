@@ -14,6 +14,7 @@ const (
 	finishCopy   step = "FinishCopy"   // the wish for a copy is fulfilled
 	finishRewind step = "FinishRewind" // the wish for a rewind is fulfilled
 	copyInstead  step = "CopyInstead"  // the rewind failed: a copy is wished instead
+	condemn      step = "Condemn"      // rewound data that does not become readable counts as torn, and a copy is wished
 	disarm       step = "Disarm"       // not tried again before somebody asks
 
 	// Processes.
@@ -41,6 +42,9 @@ const (
 	failed  outcome = "failed"
 )
 
+// maxStarts is how often a server is started on rewound data that has not become readable yet. A fence in between counts too.
+const maxStarts = 5
+
 // maxAttempts is how often a copy or a rewind is tried for one wish.
 const maxAttempts = 3
 
@@ -51,6 +55,8 @@ type diskState struct {
 	Data, Init, Copy, Old bool
 	// Torn: a rewind of Data began and did not end well, so Data is no cluster any more.
 	Torn bool
+	// Hopeless: the server was started often enough on rewound data that never became readable.
+	Hopeless bool
 	// How the last process of each kind ended; CheckDone is of the configuration as it is now.
 	InitDone, BootstrapDone, CopyDone, RewindDone, CheckDone outcome
 	// What the data is to become, whether it is to be tried now, and how often it was.
@@ -76,6 +82,9 @@ func next(s diskState) step {
 	}
 	if s.Torn {
 		return refuseTorn
+	}
+	if s.Hopeless {
+		return condemn
 	}
 	return checkedFirst(s, runServer)
 }
