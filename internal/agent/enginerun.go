@@ -303,7 +303,7 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 		a.proc.answered, e.Healthy = now, true
 	}
 	a.judgeEngine(now)
-	e.Redirectable = r.Redirectable
+	e.Redirectable, e.FollowsEarly = r.Redirectable, r.FollowsEarly
 	if r.Loading {
 		e.State = failover.EngineStarting
 		return

@@ -28,6 +28,8 @@ type Report struct {
 	Exact bool
 	// Redirectable: though it loads, it can be told whom to follow.
 	Redirectable bool
+	// FollowsEarly: it can be told to follow an engine that is still being promoted, and begins when that is done.
+	FollowsEarly bool
 	// MustReplace: its data must be replaced before it can follow, as Replace does.
 	MustReplace bool
 	// Upstream is the address it follows, LinkUp whether the link is live and the first copy complete.

@@ -22,6 +22,8 @@ type Engine struct {
 	Healthy bool
 	// Redirectable: while it starts, it can be told whom to follow.
 	Redirectable bool
+	// FollowsEarly: it can be told to follow a holder that has not opened yet.
+	FollowsEarly bool
 	// Writable: it was promoted by this run and not fenced since.
 	Writable bool
 	Position Position

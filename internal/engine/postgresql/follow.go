@@ -56,7 +56,7 @@ func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (find
 	if err != nil {
 		return f, err
 	}
-	remote, err := p.dialPrimary(ctx, address)
+	remote, err := p.dialPromoted(ctx, address)
 	if err != nil {
 		return f, err
 	}
@@ -75,6 +75,46 @@ func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (find
 		}
 	}
 	return f, p.keepSlot(ctx, remote, f.kind == wishCopy)
+}
+
+// promotionTime is how long a server that is being promoted is waited for. It is short: a promise may be asked for meanwhile.
+const promotionTime = 150 * time.Millisecond
+
+// notLetIn is what a server answers whose door is closed.
+const notLetIn = "28000"
+
+// dialPromoted connects to the primary at address, which may be at its promotion: then it lets nobody in yet, or is in recovery.
+func (p *PostgreSQL) dialPromoted(ctx context.Context, address string) (*conn, error) {
+	for until := time.Now().Add(promotionTime); ; {
+		c, err := p.dialPrimary(ctx, address)
+		if err == nil {
+			if err := awaitPromotion(ctx, c, until); err != nil {
+				c.close()
+				return nil, err
+			}
+			return c, nil
+		}
+		if stateOf(err) != notLetIn || time.Now().After(until) {
+			return nil, err
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// awaitPromotion returns when the server is no standby any more, or its time is over: then whoever looks finds a standby.
+func awaitPromotion(ctx context.Context, c *conn, until time.Time) error {
+	for time.Now().Before(until) {
+		row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+		if err != nil || row[0] == "f" {
+			return err
+		}
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // firstCheckpoint sees to it that a primary has made a checkpoint of its own. Before that its control file names the timeline of its

@@ -73,17 +73,7 @@ func (p *PostgreSQL) prepare() error {
 	if err := os.Chmod(p.socketDir(), 0o700); err != nil {
 		return fmt.Errorf("preparing PostgreSQL's folder: %w", err)
 	}
-	var first settings
-	first.standbys = nobody
-	var catch catchUp
-	found, err := loadJSON(p.disk.note(catchFile), &catch)
-	if err != nil {
-		return err
-	}
-	if found {
-		first.conninfo = p.conninfo(catch.Address, p.config.ApplicationName+rejoining)
-	}
-	if _, err := p.writeSettings(p.currentLife(), first); err != nil {
+	if _, err := p.writeSettings(p.currentLife(), settings{standbys: nobody}); err != nil {
 		return err
 	}
 	files := map[string]string{"pg_ident.conf": p.ident(), passFile: p.passfile()}
@@ -163,7 +153,7 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	if err := errors.Join(p.clearStale(), p.portFree()); err != nil {
 		return engine.Process{}, err
 	}
-	if err := p.countStart(); err != nil {
+	if err := p.beginCatchUp(); err != nil {
 		return engine.Process{}, err
 	}
 	auto := filepath.Join(p.data(), "postgresql.auto.conf")
@@ -186,11 +176,15 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	return engine.Process{Path: path, Args: append([]string{path}, p.serverArgs(p.data())...), Dir: p.disk.dir, Env: environment()}, nil
 }
 
-// countStart counts the servers on rewound data that is not readable yet.
-func (p *PostgreSQL) countStart() error {
+// beginCatchUp leads a server on rewound data to the WAL that it needs to be readable, and counts it.
+func (p *PostgreSQL) beginCatchUp() error {
 	var catch catchUp
 	found, err := loadJSON(p.disk.note(catchFile), &catch)
 	if err != nil || !found {
+		return err
+	}
+	s := settings{conninfo: p.conninfo(catch.Address, p.config.ApplicationName+rejoining), standbys: nobody}
+	if _, err := p.writeSettings(p.currentLife(), s); err != nil {
 		return err
 	}
 	catch.Starts++
