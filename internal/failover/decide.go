@@ -129,7 +129,7 @@ func decideFollower(o *Observation, d *Decision) {
 	if h.Epoch < o.Durable.Promise && o.keeps(PromiseForbidsFollowing) {
 		return
 	}
-	if !(h.Open || o.Engine.FollowsEarly) || h.Run == o.Self || (o.Engine.Following == h.Run && o.Engine.FollowingEpoch == h.Epoch) {
+	if (!h.Open && !o.Engine.FollowsEarly) || h.Run == o.Self || (o.Engine.Following == h.Run && o.Engine.FollowingEpoch == h.Epoch) {
 		return
 	}
 	d.do(Action{Kind: Follow, Epoch: h.Epoch, Run: h.Run, Address: h.Upstream})
