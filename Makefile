@@ -17,6 +17,7 @@ NODE_ROUNDS ?= 5
 FOR ?= 1h
 SEED ?= 0
 BENCH_FLAGS ?=
+ENGINE ?= redis
 BENCH_JSON ?= .cluster/bench.json
 SEEDS ?= 100000
 FROM ?= 1
@@ -63,8 +64,9 @@ soak: cluster-up deploy ## Draw faults at random, one or two at once, on a synch
 	@go test -tags e2e -count=1 -timeout 0 -v ./test/e2e/... -run 'TestSoak$$' -args -soak=$(FOR) -soak-seed=$(SEED)
 
 .PHONY: bench
-bench: cluster-up deploy ## Measure outage and loss as a client sees them (ROUNDS=50 NODE_ROUNDS=5 BENCH_JSON=FILE BENCH_FLAGS=…)
-	@go run ./test/bench --cluster=$(CLUSTER) --rounds $(ROUNDS) --node-rounds $(NODE_ROUNDS) --json $(BENCH_JSON) $(BENCH_FLAGS)
+bench: cluster-up deploy ## Measure outage and loss as a client sees them (ENGINE=redis|postgresql ROUNDS=50 NODE_ROUNDS=5 BENCH_JSON=FILE BENCH_FLAGS=…)
+	@kubectl apply -f config/samples/$(ENGINE).yaml
+	@go run ./test/bench --cluster=$(CLUSTER) --service $(if $(filter postgresql,$(ENGINE)),db,cache) --rounds $(ROUNDS) --node-rounds $(NODE_ROUNDS) --json $(BENCH_JSON) $(BENCH_FLAGS)
 
 ##@ Code
 .PHONY: generate
