@@ -105,9 +105,6 @@ func (o options) run(ctx context.Context) error {
 		}
 		return o.finish(report)
 	}
-	if injector, err = o.forEngine(ctx, c, injector); err != nil {
-		return err
-	}
 	set := clients.Set{Cluster: c, Namespace: o.namespace, Image: o.image}
 	if err := set.Ensure(ctx); err != nil {
 		return err
@@ -131,17 +128,6 @@ func (o options) run(ctx context.Context) error {
 		problem = fmt.Errorf("%d rounds failed: see their errors above, and describe rsvc/%s", report.failed(), o.name)
 	}
 	return problem
-}
-
-// forEngine tells the host's faults what the engine's process is called.
-func (o options) forEngine(ctx context.Context, c *kube.Cluster, injector faults.Injector) (faults.Injector, error) {
-	service := kube.Service{Cluster: c, Namespace: o.namespace, Name: o.name}
-	obj, err := service.Object(ctx)
-	if host, ok := injector.(faults.Host); ok && err == nil && obj.Spec.Engine.PostgreSQL != nil {
-		host.Engine = faults.Postgres
-		return host, nil
-	}
-	return injector, err
 }
 
 func (o options) measure(ctx context.Context, c *kube.Cluster, set clients.Set, injector faults.Injector, report *Report) error {

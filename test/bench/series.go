@@ -54,12 +54,25 @@ func (s *series) service(ctx context.Context) (err error) {
 			err = errors.Join(err, scaleErr)
 		}()
 	}
+	if err := forEngine(ctx, &runner); err != nil {
+		return err
+	}
 	for _, fault := range s.kinds {
 		if err := s.fault(ctx, runner, fault); err != nil {
 			return err
 		}
 	}
 	return runner.WaitHealthy(ctx, 5*time.Minute)
+}
+
+// forEngine tells the host's faults what the engine's process is called.
+func forEngine(ctx context.Context, runner *rounds.Runner) error {
+	obj, err := runner.Service.Object(ctx)
+	if host, ok := runner.Injector.(faults.Host); ok && err == nil && obj.Spec.Engine.PostgreSQL != nil {
+		host.Engine = faults.Postgres
+		runner.Injector = host
+	}
+	return err
 }
 
 func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.Kind) (err error) {
