@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
@@ -23,11 +22,7 @@ import (
 // and with a node off.
 func TestAlone(t *testing.T) {
 	namespace := space(t, "alone")
-	policy := &v1alpha1.FailoverPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
-		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
-	}
-	must(t, cluster.Create(t.Context(), policy))
+	policy := shortLease(t, namespace)
 	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
 		obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
 	}).ready(t)

@@ -86,6 +86,17 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// shortLease is a policy under which a silent primary is replaced soon.
+func shortLease(t *testing.T, namespace string) *v1alpha1.FailoverPolicy {
+	t.Helper()
+	policy := &v1alpha1.FailoverPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
+		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
+	}
+	must(t, cluster.Create(t.Context(), policy))
+	return policy
+}
+
 // redis is a service of three members; change adjusts it before it is made.
 func redis(t *testing.T, namespace string, change func(*v1alpha1.ReplicatedService)) fixture {
 	t.Helper()

@@ -24,11 +24,7 @@ const postgresImage = "docker.io/library/postgres:15"
 // postgresql is a service of three members in which a commit waits for one replica.
 func postgresql(t *testing.T, namespace string) fixture {
 	t.Helper()
-	policy := &v1alpha1.FailoverPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
-		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
-	}
-	must(t, cluster.Create(t.Context(), policy))
+	policy := shortLease(t, namespace)
 	obj := &v1alpha1.ReplicatedService{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "db"},
 		Spec: v1alpha1.ReplicatedServiceSpec{

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
@@ -96,13 +95,7 @@ func story(t *testing.T, f fixture) {
 func testPersistent(t *testing.T) {
 	t.Parallel()
 	namespace := space(t, "persistent")
-	policy := &v1alpha1.FailoverPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
-		Spec: v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{
-			HeartbeatIntervalMilliseconds: 100, SuspectAfterMilliseconds: 800, LeaseDurationMilliseconds: 1500,
-		}},
-	}
-	must(t, cluster.Create(t.Context(), policy))
+	policy := shortLease(t, namespace)
 	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
 		obj.Spec.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"appendonly": "yes", "appendfsync": "always"}
 		obj.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("64Mi"), Retention: v1alpha1.DeleteVolumes}

@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,11 +31,7 @@ func synchronous(t *testing.T, name string) fixture {
 	t.Helper()
 	needHost(t)
 	namespace := space(t, name)
-	policy := &v1alpha1.FailoverPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
-		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
-	}
-	must(t, cluster.Create(t.Context(), policy))
+	policy := shortLease(t, namespace)
 	return redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
 		obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
 		obj.Spec.Replication = &v1alpha1.ReplicationSpec{Mode: v1alpha1.Synchronous, Synchronous: &v1alpha1.SynchronousSpec{Quorum: 1}}
