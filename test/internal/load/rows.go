@@ -81,6 +81,25 @@ func (r *rows) ready(ctx context.Context) error {
 	return r.makeTable(connecting)
 }
 
+// Exec carries out statements on PostgreSQL, one after the other, over a connection of its own.
+func Exec(ctx context.Context, c Config, statements ...string) error {
+	config, err := c.WithDefaults().pgx()
+	if err != nil {
+		return fmt.Errorf("connecting to PostgreSQL at %s: %w", c.Address, err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("connecting to PostgreSQL at %s: %w", c.Address, err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%.40s… on PostgreSQL at %s: %w", statement, c.Address, err)
+		}
+	}
+	return nil
+}
+
 // pgx is how to connect.
 func (c Config) pgx() (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig("sslmode=prefer")

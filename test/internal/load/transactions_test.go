@@ -116,8 +116,10 @@ func TestTransactionsOnARealServer(t *testing.T) {
 // A COMMIT that waits for a replica is given up by its client, and goes on waiting: nobody sees what it wrote.
 func TestACommitThatIsGivenUpIsNotCancelled(t *testing.T) {
 	p := postgresServer(t, "synchronous_standby_names=nobody")
-	p.exec(t, "SET synchronous_commit = local")
-	p.exec(t, "CREATE TABLE "+listTable+" (key text PRIMARY KEY, value text NOT NULL)")
+	err := Exec(t.Context(), p.config, "SET synchronous_commit = local", "CREATE TABLE "+listTable+" (key text PRIMARY KEY, value text NOT NULL)")
+	if err != nil {
+		t.Fatal(err)
+	}
 	config := p.config.WithDefaults()
 	config.DialMilliseconds, config.ReplyMilliseconds = 10_000, 1_000
 	s := newSession(config)
@@ -127,7 +129,7 @@ func TestACommitThatIsGivenUpIsNotCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	txn := serial.Txn{Ops: []serial.Op{{Kind: serial.Append, Key: "k", Value: 1}}}
-	err := s.transact(t.Context(), &txn, func() int64 { return 0 })
+	err = s.transact(t.Context(), &txn, func() int64 { return 0 })
 	if txn.Fate != serial.Unknown || Kind(err) != "commit: timeout" {
 		t.Fatalf("the commit is %s: %v, want unknown after a timeout", txn.Fate, err)
 	}
@@ -159,6 +161,9 @@ func TestACommitThatIsGivenUpIsNotCancelled(t *testing.T) {
 	}
 	if err := <-done; again.Fate != serial.Unknown || !strings.Contains(fmt.Sprint(err), "warning 01000") {
 		t.Errorf("the cancelled commit is %s: %v, want unknown by the warning", again.Fate, err)
+	}
+	if seen := p.one(t, "SELECT string_agg(key, ' ') FROM "+listTable); seen != "j" {
+		t.Errorf("%s is seen, want what was cancelled, and not what was given up", seen)
 	}
 }
 

@@ -146,25 +146,29 @@ func (c *checker) findHappened() {
 func (c *checker) count() {
 	r := &c.result
 	for i, txn := range c.txns {
-		switch {
-		case txn.Fate == Committed:
+		switch txn.Fate {
+		case Committed:
 			r.Committed++
-		case txn.Fate == Failed:
+		case Failed:
 			r.Failed++
-		default:
+		case Unknown:
 			r.Unknown++
 			if c.happened[i] {
 				r.Applied++
 			}
 		}
-		for _, op := range txn.Ops {
-			switch {
-			case !c.happened[i]:
-			case op.Kind == Append:
-				r.Appends++
-			default:
-				r.Reads++
-			}
+		if c.happened[i] {
+			r.countSteps(txn.Ops)
+		}
+	}
+}
+
+func (r *Result) countSteps(ops []Op) {
+	for _, op := range ops {
+		if op.Kind == Append {
+			r.Appends++
+		} else {
+			r.Reads++
 		}
 	}
 }
