@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,21 +57,9 @@ func (r *rows) ready(ctx context.Context) error {
 	if r.conn != nil {
 		return nil
 	}
-	config, err := pgx.ParseConfig("sslmode=prefer")
+	config, err := r.config.rowsConfig()
 	if err != nil {
 		return &stageError{"connect", err}
-	}
-	host, port, err := net.SplitHostPort(r.config.Address)
-	if err != nil {
-		return &stageError{"connect", err}
-	}
-	if _, err := fmt.Sscan(port, &config.Port); err != nil {
-		return &stageError{"connect", err}
-	}
-	config.Host, config.Database, config.User, config.Password = host, r.config.Database, r.config.User, r.config.Password
-	config.Fallbacks = nil
-	if config.TLSConfig != nil {
-		config.TLSConfig.InsecureSkipVerify = true //nolint:gosec // a measurement does not ask whom it talks to
 	}
 	config.DialFunc = (&net.Dialer{Timeout: r.config.dial()}).DialContext
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip a write, on a new connection too
@@ -79,7 +68,8 @@ func (r *rows) ready(ctx context.Context) error {
 			r.doubtful = true
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.config.dial()+r.config.reply())
+	config.ConnectTimeout = r.config.dial() + r.config.reply() // for each server
+	ctx, cancel := context.WithTimeout(ctx, config.ConnectTimeout*time.Duration(1+len(config.Fallbacks)))
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -88,6 +78,32 @@ func (r *rows) ready(ctx context.Context) error {
 	r.dialled()
 	r.conn = conn
 	return r.makeTable(ctx)
+}
+
+// rowsConfig leads to the service, or to whichever of several servers may be written to.
+func (c Config) rowsConfig() (*pgx.ConnConfig, error) {
+	addresses, settings := []string{c.Address}, "sslmode=prefer"
+	if len(c.Addresses) > 0 {
+		addresses, settings = c.Addresses, "sslmode=disable target_session_attrs=read-write"
+	}
+	var hosts, ports []string
+	for _, address := range addresses {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	config, err := pgx.ParseConfig(fmt.Sprintf("%s host=%s port=%s", settings, strings.Join(hosts, ","), strings.Join(ports, ",")))
+	if err != nil {
+		return nil, err
+	}
+	config.Database, config.User, config.Password = c.Database, c.User, c.Password
+	if config.TLSConfig != nil {
+		config.Fallbacks = nil
+		config.TLSConfig.InsecureSkipVerify = true //nolint:gosec // a measurement does not ask whom it talks to
+	}
+	return config, nil
 }
 
 func (r *rows) makeTable(ctx context.Context) error {
