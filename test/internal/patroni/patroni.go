@@ -3,6 +3,7 @@ package patroni
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -156,25 +157,33 @@ func (p Peer) problem(ctx context.Context) (string, error) {
 	if problem := status.problem(members, p.Settings.SynchronousMode); problem != "" {
 		return problem, nil
 	}
-	if renewed, err := p.renew(ctx, pods, leader); renewed != "" || err != nil {
-		return renewed, err
-	}
 	server, err := p.server(ctx, leader)
 	if err != nil {
 		return "", err
 	}
-	return server.problem(members - 1), nil
+	if problem := server.problem(members - 1); problem != "" {
+		return problem, nil
+	}
+	return p.renew(ctx, pods, leader)
 }
 
-// renew deletes a replica's pod whose container was killed before: the kubelet would hold up its next restart for ten
-// seconds and more, and Patroni, whose lock nobody gives back meanwhile, would be measured with that.
+// renew deletes a pod whose container was killed before: the kubelet would hold up its next restart for ten seconds and
+// more, and Patroni, whose lock nobody gives back meanwhile, would be measured with that. A primary that came back as what it
+// was hands over first.
 func (p Peer) renew(ctx context.Context, pods []corev1.Pod, leader string) (string, error) {
 	for i := range pods {
-		for _, c := range pods[i].Status.ContainerStatuses {
-			if c.RestartCount > 0 && pods[i].Name != leader {
-				return "made " + pods[i].Name + " anew", faults.DeletePod(ctx, p.Cluster, p.Namespace, pods[i].Name)
-			}
+		pod := pods[i].Name
+		switch {
+		case !restarted(&pods[i]):
+		case pod == leader:
+			return pod + " was killed before and is to hand over", p.switchover(ctx, leader)
+		default:
+			return pod + " was killed before and is made anew", faults.DeletePod(ctx, p.Cluster, p.Namespace, pod)
 		}
 	}
 	return "", nil
+}
+
+func restarted(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.RestartCount > 0 })
 }

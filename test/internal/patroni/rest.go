@@ -106,7 +106,7 @@ func (p Peer) switchover(ctx context.Context, leader string) error {
 
 // call makes one request to a member's REST interface.
 func (p Peer) call(ctx context.Context, pod, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	address, stop, err := p.Cluster.Forward(ctx, p.Namespace, pod, restPort)
 	if err != nil {

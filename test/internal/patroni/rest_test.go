@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // answers are Patroni 3.0.2's, shortened.
@@ -103,6 +105,21 @@ func TestServerProblem(t *testing.T) {
 	} {
 		if got := c.status.problem(2); (got == "") != c.well {
 			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+func TestRestarted(t *testing.T) {
+	for _, c := range []struct {
+		counts []int32
+		want   bool
+	}{{nil, false}, {[]int32{0}, false}, {[]int32{0, 1}, true}} {
+		var pod corev1.Pod
+		for _, n := range c.counts {
+			pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{RestartCount: n})
+		}
+		if got := restarted(&pod); got != c.want {
+			t.Errorf("restarts %v: %t, want %t", c.counts, got, c.want)
 		}
 	}
 }
