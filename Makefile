@@ -14,6 +14,7 @@ export PATH := $(CURDIR)/.cluster/bin:$(PATH)
 NAMESPACE ?= understudy-system
 ROUNDS ?= 50
 NODE_ROUNDS ?= 5
+PEER_ROUNDS ?= 10
 FOR ?= 1h
 SEED ?= 0
 BENCH_FLAGS ?=
@@ -63,10 +64,14 @@ test-e2e: cluster-up deploy ## Run the tests on a real three-node cluster
 soak: cluster-up deploy ## Draw faults at random, one or two at once, on a synchronous service under load (ENGINE=redis|postgresql FOR=1h SEED=0)
 	@go test -tags e2e -count=1 -timeout 0 -v ./test/e2e/... -run 'TestSoak$$' -args -soak=$(FOR) -soak-seed=$(SEED) -soak-engine=$(ENGINE)
 
+# PostgreSQL is measured side by side with Patroni, where the faults can be made.
+BENCH_PATRONI = $(and $(filter postgresql,$(ENGINE)),$(filter local,$(CLUSTER)))
+
 .PHONY: bench
-bench: cluster-up deploy ## Measure outage and loss as a client sees them (ENGINE=redis|postgresql ROUNDS=50 NODE_ROUNDS=5 BENCH_JSON=FILE BENCH_FLAGS=…)
+bench: cluster-up deploy $(if $(BENCH_PATRONI),images-load-peer) ## Measure outage and loss as a client sees them (ENGINE=redis|postgresql, with Patroni beside it; ROUNDS=50 NODE_ROUNDS=5 PEER_ROUNDS=10 BENCH_JSON=FILE BENCH_FLAGS=…)
 	@kubectl apply -f config/samples/$(ENGINE).yaml
-	@go run ./test/bench --cluster=$(CLUSTER) --service $(if $(filter postgresql,$(ENGINE)),db,cache) --rounds $(ROUNDS) --node-rounds $(NODE_ROUNDS) --json $(BENCH_JSON) $(BENCH_FLAGS)
+	@go run ./test/bench --cluster=$(CLUSTER) --service $(if $(filter postgresql,$(ENGINE)),db,cache) --rounds $(ROUNDS) --node-rounds $(NODE_ROUNDS) \
+		$(if $(BENCH_PATRONI),--patroni --patroni-rounds $(PEER_ROUNDS)) --json $(BENCH_JSON) $(BENCH_FLAGS)
 
 ##@ Code
 .PHONY: generate

@@ -36,6 +36,13 @@ images: ## Make the container images of the tests (IMAGES=redis,client makes onl
 images-load: images cluster-tool ## Make the images and load them into every node
 	@$(CLUSTER_RUN) load-image $(if $(IMAGES),$(foreach name,$(subst $(cluster_comma), ,$(IMAGES)),$(CLUSTER_IMAGES)/$(name).tar),$(CLUSTER_IMAGES)/*.tar)
 
+# In a folder of its own: nobody else needs it, and images-load would load it each time.
+.PHONY: images-load-peer
+images-load-peer: cluster-tool ## Make the image of Patroni, which the benchmark compares with, and load it into every node
+	@mkdir -p $(CLUSTER_IMAGES)/peers
+	@$(CLUSTER_GO) run -C hack/images . build --repository $(CURDIR) --only patroni --out $(CLUSTER_IMAGES)/peers
+	@$(CLUSTER_RUN) load-image $(CLUSTER_IMAGES)/peers/patroni.tar
+
 cluster_comma := ,
 
 .PHONY: envtest-assets

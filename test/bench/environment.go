@@ -13,6 +13,7 @@ import (
 
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/patroni"
 	"understudy.dev/understudy/test/internal/sentinel"
 )
 
@@ -26,6 +27,7 @@ type Environment struct {
 	Nodes      int                `json:"nodes"`
 	Faults     string             `json:"faults"`
 	Sentinel   *sentinel.Settings `json:"sentinel,omitempty"`
+	Patroni    *patroni.Settings  `json:"patroni,omitempty"`
 }
 
 func environment(ctx context.Context, c *kube.Cluster, injector faults.Injector) Environment {
@@ -53,5 +55,8 @@ func (e Environment) print(w io.Writer) {
 	if s := e.Sentinel; s != nil {
 		fmt.Fprintf(w, "redis sentinel: down-after-milliseconds %d, failover-timeout %d, quorum %d, 3 sentinels; its client asks "+
 			"a sentinel before each connection\n", s.DownAfterMilliseconds, s.FailoverTimeoutMilliseconds, s.Quorum)
+	}
+	if s := e.Patroni; s != nil {
+		fmt.Fprintf(w, "patroni: %s, 3 etcd that do not wait for their disks; its client tries the three servers' own addresses in turn\n", s)
 	}
 }

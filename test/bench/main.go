@@ -2,6 +2,7 @@
 // acknowledged writes were lost. test/client says what an outage is.
 //
 //	go run ./test/bench --rounds 50 --sentinel --json bench.json
+//	go run ./test/bench --service db --rounds 50 --patroni
 //	go run ./test/bench --operator-off --faults engine-kill,container-kill
 //	go run ./test/bench --rest
 //	go run ./test/bench --strain 1h
@@ -23,19 +24,23 @@ import (
 	"understudy.dev/understudy/test/internal/clients"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
-	"understudy.dev/understudy/test/internal/sentinel"
+	"understudy.dev/understudy/test/internal/patroni"
 )
 
 type options struct {
-	rounds, nodeRounds, sentinelRounds int
-	kinds                              []faults.Kind
-	name, namespace, image             string
-	json, cluster, repository          string
-	sentinelImage                      string
-	operatorOff, sentinel, rest        bool
-	restSeconds                        int
-	spacing                            time.Duration
-	strain, strainDelay                time.Duration
+	rounds, nodeRounds            int
+	kinds                         []faults.Kind
+	name, namespace, image        string
+	json, cluster, repository     string
+	operatorOff, rest             bool
+	restSeconds                   int
+	spacing                       time.Duration
+	strain, strainDelay           time.Duration
+	sentinel                      bool
+	sentinelRounds, patroniRounds int
+	sentinelImage, patroniImage   string
+	patroni, patroniStrict        bool
+	patroniKinds                  []faults.Kind
 }
 
 func main() {
@@ -53,7 +58,7 @@ func main() {
 
 func parse() (options, error) {
 	var o options
-	var list string
+	var list, patroniList string
 	flag.IntVar(&o.rounds, "rounds", 50, "rounds of each fault")
 	flag.IntVar(&o.nodeRounds, "node-rounds", 5, "rounds of node-off, each of which boots a node again")
 	flag.StringVar(&list, "faults", "engine-kill,container-kill,pod-delete,switchover,node-off", "faults to measure, empty for none")
@@ -67,25 +72,51 @@ func parse() (options, error) {
 	flag.BoolVar(&o.sentinel, "sentinel", false, "run engine-kill against Redis Sentinel too, to compare with")
 	flag.IntVar(&o.sentinelRounds, "sentinel-rounds", 10, "rounds against Redis Sentinel")
 	flag.StringVar(&o.sentinelImage, "sentinel-image", "docker.io/library/redis:7.0", "image with redis-server and redis-sentinel")
+	flag.BoolVar(&o.patroni, "patroni", false, "run faults against Patroni too, to compare with; make images-load-peer loads its image")
+	flag.IntVar(&o.patroniRounds, "patroni-rounds", 10, "rounds of each fault against Patroni; of node-off at most --node-rounds")
+	flag.StringVar(&patroniList, "patroni-faults", joined(patroni.Faults), "faults to measure against Patroni")
+	flag.StringVar(&o.patroniImage, "patroni-image", "docker.io/understudy/patroni:3", "image with patroni, postgres and etcd")
+	flag.BoolVar(&o.patroniStrict, "patroni-strict", true, "synchronous_mode_strict: without it a new primary answers before any replica follows it")
 	flag.BoolVar(&o.rest, "rest", false, "measure a service at rest instead: requests to the API server, memory, image layers")
 	flag.IntVar(&o.restSeconds, "rest-seconds", 60, "how long to watch a service at rest")
 	flag.DurationVar(&o.strain, "strain", 0, "instead of faults, keep every core busy and the nodes far apart for so long, and count the failovers that nothing but that caused")
 	flag.DurationVar(&o.strainDelay, "strain-delay", 50*time.Millisecond, "added to what one node sends another, each way")
 	flag.DurationVar(&o.spacing, "spacing", 4*time.Second, "how long a primary must have held its epoch before the next fault; longer than a lease, or faults pile up")
 	flag.Parse()
-	for kind := range strings.SplitSeq(list, ",") {
-		switch {
-		case kind == "":
-		case !slices.Contains(faults.Kinds, faults.Kind(kind)):
-			return o, fmt.Errorf("--faults: %q is none: use %v", kind, faults.Kinds)
-		default:
-			o.kinds = append(o.kinds, faults.Kind(kind))
-		}
+	var err error
+	if o.kinds, err = kindsOf("--faults", list, faults.Kinds); err != nil {
+		return o, err
+	}
+	if o.patroniKinds, err = kindsOf("--patroni-faults", patroniList, patroni.Faults); err != nil {
+		return o, err
 	}
 	if o.cluster == "current" {
 		o.kinds = slices.DeleteFunc(o.kinds, func(k faults.Kind) bool { return k == faults.NodeOff })
 	}
 	return o, nil
+}
+
+// kindsOf reads a list of faults, each of which must be one of these.
+func kindsOf(name, list string, these []faults.Kind) ([]faults.Kind, error) {
+	var kinds []faults.Kind
+	for kind := range strings.SplitSeq(list, ",") {
+		switch {
+		case kind == "":
+		case !slices.Contains(these, faults.Kind(kind)):
+			return nil, fmt.Errorf("%s: %q is none: use %v", name, kind, these)
+		default:
+			kinds = append(kinds, faults.Kind(kind))
+		}
+	}
+	return kinds, nil
+}
+
+func joined(kinds []faults.Kind) string {
+	var names []string
+	for _, kind := range kinds {
+		names = append(names, string(kind))
+	}
+	return strings.Join(names, ",")
 }
 
 func (o options) run(ctx context.Context) error {
@@ -136,16 +167,7 @@ func (o options) measure(ctx context.Context, c *kube.Cluster, set clients.Set, 
 	if len(o.kinds) > 0 {
 		problems = append(problems, run.service(ctx))
 	}
-	if o.sentinel {
-		host, ok := injector.(faults.Host)
-		if !ok {
-			return errors.New("--sentinel kills a process from the host and needs --cluster=local")
-		}
-		problems = append(problems, run.sentinel(ctx, host, sentinel.Peer{
-			Cluster: c, Namespace: o.namespace, Image: o.sentinelImage,
-			Settings: sentinel.Settings{DownAfterMilliseconds: 1000, FailoverTimeoutMilliseconds: 3000, Quorum: 2},
-		}))
-	}
+	problems = append(problems, run.peers(ctx))
 	return errors.Join(problems...)
 }
 

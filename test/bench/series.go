@@ -16,7 +16,6 @@ import (
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/operator"
 	"understudy.dev/understudy/test/internal/rounds"
-	"understudy.dev/understudy/test/internal/sentinel"
 )
 
 // series runs all rounds of one benchmark.
@@ -68,11 +67,19 @@ func (s *series) service(ctx context.Context) (err error) {
 // forEngine tells the host's faults what the engine's process is called.
 func forEngine(ctx context.Context, runner *rounds.Runner) error {
 	obj, err := runner.Service.Object(ctx)
-	if host, ok := runner.Injector.(faults.Host); ok && err == nil && obj.Spec.Engine.PostgreSQL != nil {
-		host.Engine = faults.Postgres
-		runner.Injector = host
+	if err == nil && obj.Spec.Engine.PostgreSQL != nil {
+		runner.Injector = forPostgres(runner.Injector)
 	}
 	return err
+}
+
+func forPostgres(injector faults.Injector) faults.Injector {
+	host, ok := injector.(faults.Host)
+	if !ok {
+		return injector
+	}
+	host.Engine = faults.Postgres
+	return host
 }
 
 func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.Kind) (err error) {
@@ -91,9 +98,14 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 		}
 		defer func() { err = errors.Join(err, restore()) }()
 	}
+	return s.repeat(ctx, subject, fault, n, func(id string) (rounds.Record, error) { return runner.Run(ctx, fault, id) })
+}
+
+// repeat makes n rounds of one fault.
+func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, n int, round func(id string) (rounds.Record, error)) error {
 	failed := 0
 	for i := range n {
-		record, roundErr := runner.Run(ctx, fault, fmt.Sprintf("%s-%s-%d", s.id, fault, i))
+		record, roundErr := round(fmt.Sprintf("%s-%s-%d", s.id, fault, i))
 		if fault == faults.NodeOff && record.FromNode != "" {
 			if err := s.injector.NodeOn(context.WithoutCancel(ctx), record.FromNode); err != nil {
 				return err
@@ -108,30 +120,10 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 			failed = 0
 		}
 		if failed == giveUpAfter {
-			return fmt.Errorf("giving %s up after %d failed rounds in a row: %w", fault, failed, roundErr)
+			return fmt.Errorf("giving %s up after %d failed rounds of %s in a row: %w", fault, failed, subject, roundErr)
 		}
 	}
 	return nil
-}
-
-func (s *series) sentinel(ctx context.Context, host faults.Host, peer sentinel.Peer) error {
-	subject := "redis sentinel"
-	s.report.Environment.Sentinel = &peer.Settings
-	if err := peer.Ensure(ctx); err != nil {
-		return err
-	}
-	for i := range s.sentinelRounds {
-		record, err := peer.Round(ctx, s.set, host, fmt.Sprintf("%s-sentinel-%d", s.id, i))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s.report.add(subject, record)
-		s.progress(subject, i, s.sentinelRounds, record)
-		if err != nil {
-			return fmt.Errorf("round %d against Redis Sentinel: %w", i, err)
-		}
-	}
-	return peer.Remove(ctx)
 }
 
 func (s *series) progress(subject string, i, n int, r rounds.Record) {

@@ -113,10 +113,10 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 	must(t, c.Record(ctx, "r", load.RecordConfig{Config: config(s)}))
 	_, _, unknown := c.History(ctx, "other")
 	for want, err := range map[string]error{
-		"exists":            c.Record(ctx, "r", load.RecordConfig{Config: config(s)}),
-		"letters, digits":   c.Record(ctx, "not/one", load.RecordConfig{Config: config(s)}),
-		"either address or": c.Start(ctx, "q", load.Config{}),
-		"there is no":       unknown,
+		"exists":          c.Record(ctx, "r", load.RecordConfig{Config: config(s)}),
+		"letters, digits": c.Record(ctx, "not/one", load.RecordConfig{Config: config(s)}),
+		"one of address":  c.Start(ctx, "q", load.Config{}),
+		"there is no":     unknown,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error that says %q", err, want)

@@ -28,44 +28,73 @@ var unwanted = []string{"llvmjit.so", "sepgsql.so", "pgxml.so"}
 func (p postgres) reference() string { return "docker.io/library/postgres:" + p.major }
 
 func (p postgres) make(ctx context.Context, _ Request) (image.Image, error) {
+	unpacked, err := p.unpack(ctx)
+	if err != nil {
+		return image.Image{}, err
+	}
+	defer unpacked.remove()
+	layers, err := p.layers(unpacked.tree)
+	if err != nil {
+		return image.Image{}, err
+	}
+	return image.New(p.reference(), p.config(unpacked.version), layers...)
+}
+
+// unpacked are packages in a folder of their own.
+type unpacked struct {
+	tree    string
+	version string // of the server
+}
+
+func (u unpacked) remove() { os.RemoveAll(u.tree) }
+
+// unpack takes the server's packages, and more, apart.
+func (p postgres) unpack(ctx context.Context, more ...string) (u unpacked, err error) {
 	source, err := p.source()
 	if err != nil {
-		return image.Image{}, err
+		return u, err
 	}
-	tree, err := os.MkdirTemp("", "understudy-images-")
-	if err != nil {
-		return image.Image{}, fmt.Errorf("making a folder to unpack packages in: %w", err)
-	}
-	defer os.RemoveAll(tree)
 	server, client := "postgresql-"+p.major, "postgresql-client-"+p.major
+	if u.version, err = source.Version(ctx, server); err != nil {
+		return u, err
+	}
+	if u.tree, err = os.MkdirTemp("", "understudy-images-"); err != nil {
+		return u, fmt.Errorf("making a folder to unpack packages in: %w", err)
+	}
 	packages := []string{"dash", "bash", "coreutils", "procps", "grep", "sed", "hostname", "tzdata", "libc-bin", server, client}
-	if err := source.Extract(ctx, tree, packages...); err != nil {
-		return image.Image{}, err
+	if err := source.Extract(ctx, u.tree, append(packages, more...)...); err != nil {
+		u.remove()
+		return u, err
 	}
-	version, err := source.Version(ctx, server)
-	if err != nil {
-		return image.Image{}, err
-	}
+	return u, nil
+}
+
+// layers are the small tools of every image, and the server.
+func (p postgres) layers(tree string) ([][]image.Entry, error) {
 	system, err := deb.Programs(tree, engine{}.system()...)
 	if err != nil {
-		return image.Image{}, err
+		return nil, err
 	}
 	programs, err := p.programs(tree)
 	if err != nil {
-		return image.Image{}, err
+		return nil, err
 	}
 	entries, err := deb.Programs(tree, programs...)
 	if err != nil {
-		return image.Image{}, err
+		return nil, err
 	}
 	for _, folder := range []string{"/usr/share/postgresql/" + p.major, "/usr/share/zoneinfo", "/usr/lib/locale"} {
 		files, err := copied(tree, folder)
 		if err != nil {
-			return image.Image{}, err
+			return nil, err
 		}
 		entries = append(entries, files...)
 	}
-	return image.New(p.reference(), v1.Config{
+	return [][]image.Entry{system, append(entries, p.files()...)}, nil
+}
+
+func (p postgres) config(version string) v1.Config {
+	return v1.Config{
 		Env: []string{
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" + p.bin(),
 			"LANG=C.UTF-8", "PG_MAJOR=" + p.major, "PG_VERSION=" + version, "PGDATA=" + pgData,
@@ -73,7 +102,7 @@ func (p postgres) make(ctx context.Context, _ Request) (image.Image, error) {
 		Cmd:          []string{"postgres"},
 		ExposedPorts: map[string]struct{}{"5432/tcp": {}},
 		Volumes:      map[string]struct{}{pgData: {}},
-	}, system, append(entries, p.files()...))
+	}
 }
 
 const pgData = "/var/lib/postgresql/data"

@@ -22,7 +22,7 @@ type Recipe struct {
 	Make func(context.Context, Request) (image.Image, error)
 	// Inputs, when there is one, changes with anything but this program that the image is made from.
 	Inputs func() (string, error)
-	// Optional ones are made only when named: they need more than the machine's own packages.
+	// Optional ones are made only when named: they need more than the machine's own packages, or hardly anybody needs them.
 	Optional bool
 }
 
@@ -44,6 +44,7 @@ func All() []Recipe {
 		{Name: "valkey", Make: valkey.make, Inputs: valkey.inputs, Optional: true},
 		{Name: "postgresql", Make: postgres15.make, Inputs: postgres15.inputs},
 		{Name: "postgresql17", Make: postgres17.make, Inputs: postgres17.inputs, Optional: true},
+		{Name: "patroni", Make: patroni{postgres15}.make, Inputs: postgres15.inputs, Optional: true},
 		{Name: "understudy", Make: understudy},
 		{Name: "client", Make: client},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,7 +72,8 @@ func (r *rows) ready(ctx context.Context) error {
 	if r.tune != nil {
 		r.tune(config)
 	}
-	connecting, cancel := context.WithTimeout(ctx, r.config.dial()+r.config.reply())
+	config.ConnectTimeout = r.config.dial() + r.config.reply() // for each server
+	connecting, cancel := context.WithTimeout(ctx, config.ConnectTimeout*time.Duration(1+len(config.Fallbacks)))
 	defer cancel()
 	if r.conn, err = pgx.ConnectConfig(connecting, config); err != nil {
 		r.conn = nil
@@ -100,22 +102,27 @@ func Exec(ctx context.Context, c Config, statements ...string) error {
 	return nil
 }
 
-// pgx is how to connect.
+// pgx leads to the service, or to whichever of several servers may be written to.
 func (c Config) pgx() (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig("sslmode=prefer")
+	addresses, settings := []string{c.Address}, "sslmode=prefer"
+	if len(c.Addresses) > 0 {
+		addresses, settings = c.Addresses, "sslmode=disable target_session_attrs=read-write"
+	}
+	var hosts, ports []string
+	for _, address := range addresses {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	config, err := pgx.ParseConfig(fmt.Sprintf("%s host=%s port=%s", settings, strings.Join(hosts, ","), strings.Join(ports, ",")))
 	if err != nil {
 		return nil, err
 	}
-	host, port, err := net.SplitHostPort(c.Address)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := fmt.Sscan(port, &config.Port); err != nil {
-		return nil, err
-	}
-	config.Host, config.Database, config.User, config.Password = host, c.Database, c.User, c.Password
-	config.Fallbacks = nil
+	config.Database, config.User, config.Password = c.Database, c.User, c.Password
 	if config.TLSConfig != nil {
+		config.Fallbacks = nil
 		config.TLSConfig.InsecureSkipVerify = true //nolint:gosec // a measurement does not ask whom it talks to
 	}
 	config.DialFunc = (&net.Dialer{Timeout: c.dial()}).DialContext

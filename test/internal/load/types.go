@@ -4,6 +4,7 @@ package load
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 )
@@ -12,6 +13,9 @@ import (
 type Config struct {
 	// Address is host:port of the service, the ClusterIP rather than a name if resolving is not to be measured.
 	Address string `json:"address,omitempty"`
+	// Addresses are set instead of Address where any of several PostgreSQL servers may be the primary, as in a connection
+	// string with several hosts: each new connection tries them in order and takes the first that may be written to.
+	Addresses []string `json:"addresses,omitempty"`
 	// Engine is what answers there: redis, the default, or postgresql; then User and Database are needed too.
 	Engine   string `json:"engine,omitempty"`
 	User     string `json:"user,omitempty"`
@@ -51,8 +55,17 @@ func (c Config) WithDefaults() Config {
 
 // Valid says whether there is something to write to.
 func (c Config) Valid() error {
-	if (c.Address == "") == (len(c.Sentinels) == 0) {
-		return errors.New("it needs either address or sentinels")
+	ways := 0
+	for _, given := range []bool{c.Address != "", len(c.Addresses) > 0, len(c.Sentinels) > 0} {
+		if given {
+			ways++
+		}
+	}
+	switch {
+	case ways != 1:
+		return errors.New("it needs one of address, addresses and sentinels")
+	case len(c.Addresses) > 0 && c.Engine != PostgreSQL:
+		return fmt.Errorf("addresses are for engine %s only", PostgreSQL)
 	}
 	return nil
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/patroni"
+	"understudy.dev/understudy/test/internal/rounds"
+	"understudy.dev/understudy/test/internal/sentinel"
+)
+
+// peers are measured after the service, in the same cluster, with the same clients.
+func (s *series) peers(ctx context.Context) error {
+	if !s.sentinel && !s.patroni {
+		return nil
+	}
+	host, ok := s.injector.(faults.Host)
+	if !ok {
+		return errors.New("--sentinel and --patroni kill processes from the host and need --cluster=local")
+	}
+	var problems []error
+	if s.sentinel {
+		problems = append(problems, s.againstSentinel(ctx, host, sentinel.Peer{
+			Cluster: s.cluster, Namespace: s.namespace, Image: s.sentinelImage,
+			Settings: sentinel.Settings{DownAfterMilliseconds: 1000, FailoverTimeoutMilliseconds: 3000, Quorum: 2},
+		}))
+	}
+	if s.patroni {
+		settings := patroni.Quickest()
+		settings.SynchronousModeStrict = s.patroniStrict
+		problems = append(problems, s.againstPatroni(ctx, patroni.Peer{
+			Cluster: s.cluster, Namespace: s.namespace, Image: s.patroniImage, Settings: settings, Spacing: s.spacing,
+		}))
+	}
+	return errors.Join(problems...)
+}
+
+func (s *series) againstSentinel(ctx context.Context, host faults.Host, peer sentinel.Peer) error {
+	subject := "redis sentinel"
+	s.report.Environment.Sentinel = &peer.Settings
+	if err := peer.Ensure(ctx); err != nil {
+		return err
+	}
+	for i := range s.sentinelRounds {
+		record, err := peer.Round(ctx, s.set, host, fmt.Sprintf("%s-sentinel-%d", s.id, i))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.report.add(subject, record)
+		s.progress(subject, i, s.sentinelRounds, record)
+		if err != nil {
+			return fmt.Errorf("round %d against Redis Sentinel: %w", i, err)
+		}
+	}
+	return peer.Remove(ctx)
+}
+
+// againstPatroni leaves what it measured in place when a round failed, to be looked at.
+func (s *series) againstPatroni(ctx context.Context, peer patroni.Peer) error {
+	s.report.Environment.Patroni = &peer.Settings
+	if err := peer.Ensure(ctx); err != nil {
+		return err
+	}
+	injector := forPostgres(s.injector)
+	for _, fault := range s.patroniKinds {
+		n := s.patroniRounds
+		if fault == faults.NodeOff {
+			n = min(n, s.nodeRounds)
+		}
+		err := s.repeat(ctx, "patroni", fault, n, func(id string) (rounds.Record, error) {
+			return peer.Round(ctx, s.set, injector, fault, "patroni-"+id)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return peer.Remove(ctx)
+}

@@ -1,0 +1,189 @@
+package patroni
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
+)
+
+// Peer is the comparison's set of pods.
+type Peer struct {
+	Cluster   *kube.Cluster
+	Namespace string
+	Image     string
+	Settings  Settings
+	// Spacing is how long all must have been well before the next fault.
+	Spacing time.Duration
+}
+
+// Ensure makes it all anew and waits until it is well.
+func (p Peer) Ensure(ctx context.Context) error {
+	if err := p.Remove(ctx); err != nil {
+		return err
+	}
+	addresses := map[string][]string{}
+	for _, set := range []string{name, etcdName} {
+		for i := range members {
+			obj := service(p.Namespace, set, i)
+			if err := p.create(ctx, obj); err != nil {
+				return err
+			}
+			addresses[set] = append(addresses[set], obj.Spec.ClusterIP)
+		}
+	}
+	config, err := configuration(p.Namespace, p.Settings, addresses[name], addresses[etcdName])
+	if err != nil {
+		return err
+	}
+	for _, obj := range []client.Object{config, etcdSet(p.Namespace, p.Image), memberSet(p.Namespace, p.Image)} {
+		if err := p.create(ctx, obj); err != nil {
+			return err
+		}
+	}
+	return p.WaitHealthy(ctx)
+}
+
+func (p Peer) create(ctx context.Context, obj client.Object) error {
+	if err := p.Cluster.Create(ctx, obj); err != nil {
+		return fmt.Errorf("making %T %s to compare with: %w", obj, obj.GetName(), err)
+	}
+	return nil
+}
+
+// Remove deletes all, the data too, and waits until it is gone.
+func (p Peer) Remove(ctx context.Context) error {
+	meta := metav1.ObjectMeta{Namespace: p.Namespace, Name: name}
+	objects := []client.Object{memberSet(p.Namespace, p.Image), etcdSet(p.Namespace, p.Image), &corev1.ConfigMap{ObjectMeta: meta}}
+	for i := range members {
+		objects = append(objects, service(p.Namespace, name, i), service(p.Namespace, etcdName, i))
+	}
+	for _, obj := range objects {
+		err := p.Cluster.Delete(ctx, obj, client.PropagationPolicy(metav1.DeletePropagationBackground))
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("removing %T %s, which was compared with: %w", obj, obj.GetName(), err)
+		}
+	}
+	// The claims go with their set once its pods have gone; what an interrupted run left behind belongs to nobody.
+	for _, set := range []string{name, etcdName} {
+		err := p.Cluster.DeleteAllOf(ctx, &corev1.PersistentVolumeClaim{}, client.InNamespace(p.Namespace), client.MatchingLabels{label: set})
+		if err != nil {
+			return fmt.Errorf("removing the volumes compared with: %w", err)
+		}
+	}
+	return kube.Until(ctx, 2*time.Minute, "the pods and volumes compared with to go", func(ctx context.Context) (bool, string, error) {
+		left := 0
+		for _, set := range []string{name, etcdName} {
+			for _, list := range []client.ObjectList{&corev1.PodList{}, &corev1.PersistentVolumeClaimList{}} {
+				n, err := p.count(ctx, list, set)
+				if err != nil {
+					return false, "", err
+				}
+				left += n
+			}
+		}
+		return left == 0, fmt.Sprintf("%d are left", left), nil
+	})
+}
+
+func (p Peer) count(ctx context.Context, list client.ObjectList, set string) (int, error) {
+	if err := p.Cluster.List(ctx, list, client.InNamespace(p.Namespace), client.MatchingLabels{label: set}); err != nil {
+		return 0, fmt.Errorf("listing what is compared with: %w", err)
+	}
+	switch l := list.(type) {
+	case *corev1.PodList:
+		return len(l.Items), nil
+	case *corev1.PersistentVolumeClaimList:
+		return len(l.Items), nil
+	}
+	return 0, fmt.Errorf("listing what is compared with: %T is not known", list)
+}
+
+// ready are the pods of a set that the kubelet found ready.
+func (p Peer) ready(ctx context.Context, set string) ([]corev1.Pod, error) {
+	var all corev1.PodList
+	if err := p.Cluster.List(ctx, &all, client.InNamespace(p.Namespace), client.MatchingLabels{label: set}); err != nil {
+		return nil, fmt.Errorf("listing the pods compared with: %w", err)
+	}
+	var ready []corev1.Pod
+	for i := range all.Items {
+		if kube.PodReady(&all.Items[i]) && all.Items[i].DeletionTimestamp == nil {
+			ready = append(ready, all.Items[i])
+		}
+	}
+	return ready, nil
+}
+
+// WaitHealthy waits until one member leads, one is synchronous, both replicas stream, and all that has been so for Spacing.
+func (p Peer) WaitHealthy(ctx context.Context) error {
+	var since time.Time
+	return kube.UntilEvery(ctx, 5*time.Minute, 500*time.Millisecond, "Patroni to be well", func(ctx context.Context) (bool, string, error) {
+		problem, err := p.problem(ctx)
+		if problem != "" || err != nil {
+			since = time.Time{}
+			return false, problem, err
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		well := time.Since(since)
+		return well >= p.Spacing, fmt.Sprintf("it has been well for %s", well.Round(time.Millisecond)), nil
+	})
+}
+
+func (p Peer) problem(ctx context.Context) (string, error) {
+	var pods []corev1.Pod
+	for _, set := range []string{etcdName, name} {
+		var err error
+		if pods, err = p.ready(ctx, set); err != nil {
+			return "", err
+		}
+		if len(pods) != members {
+			return fmt.Sprintf("%d of %d pods of %s are ready", len(pods), members, set), nil
+		}
+	}
+	status, err := p.cluster(ctx, pods[0].Name)
+	if err != nil {
+		return "", err
+	}
+	leader := status.leader()
+	if problem := status.problem(members, p.Settings.SynchronousMode); problem != "" {
+		return problem, nil
+	}
+	server, err := p.server(ctx, leader)
+	if err != nil {
+		return "", err
+	}
+	if problem := server.problem(members - 1); problem != "" {
+		return problem, nil
+	}
+	return p.renew(ctx, pods, leader)
+}
+
+// renew deletes a pod whose container was killed before: the kubelet would hold up its next restart for ten seconds and
+// more, and Patroni, whose lock nobody gives back meanwhile, would be measured with that. A primary that came back as what it
+// was hands over first.
+func (p Peer) renew(ctx context.Context, pods []corev1.Pod, leader string) (string, error) {
+	for i := range pods {
+		pod := pods[i].Name
+		switch {
+		case !restarted(&pods[i]):
+		case pod == leader:
+			return pod + " was killed before and is to hand over", p.switchover(ctx, leader)
+		default:
+			return pod + " was killed before and is made anew", faults.DeletePod(ctx, p.Cluster, p.Namespace, pod)
+		}
+	}
+	return "", nil
+}
+
+func restarted(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.RestartCount > 0 })
+}
