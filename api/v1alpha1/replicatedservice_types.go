@@ -32,6 +32,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.replication) || !has(self.replication.synchronous) || self.replication.synchronous.quorum < self.replicas",message="replication.synchronous.quorum must be smaller than replicas: the primary itself is not counted"
 // +kubebuilder:validation:XValidation:rule="has(self.storage) == has(oldSelf.storage)",message="storage cannot be added or removed once the service exists: create a new service and move the data"
+// +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || !has(self.engine.postgresql.synchronousCommit) || self.engine.postgresql.synchronousCommit == 'On' || (has(self.replication) && self.replication.mode == 'Synchronous')",message="engine.postgresql.synchronousCommit other than On needs replication.mode Synchronous: without it a commit waits for no replica"
 // +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || has(self.storage)",message="storage must be set with engine.postgresql: a database without a volume is lost with its pod"
 type ReplicatedServiceSpec struct {
 	// replicas is the number of members, the primary included. With one member there is nobody to take over.
@@ -148,6 +149,15 @@ type PostgreSQLSpec struct {
 	// +optional
 	PasswordSecretRef *SecretKeyReference `json:"passwordSecretRef,omitempty"`
 
+	// synchronousCommit is what a commit waits for at the quorum's replicas. RemoteWrite: their kernels have it. It outlives
+	// their engines, containers and pods, and each failover counts it; a replica whose node crashes may lose the last moments,
+	// and a commit is lost if the primary fails before that replica caught up again. On: their disks have it. RemoteApply:
+	// readers there see it, so a commit also waits for a query that holds up replay. With mode Asynchronous no replica is
+	// waited for.
+	// +kubebuilder:default=On
+	// +optional
+	SynchronousCommit SynchronousCommit `json:"synchronousCommit,omitempty"`
+
 	// parameters are settings of postgresql.conf, by name.
 	// +kubebuilder:validation:MaxProperties=128
 	// +optional
@@ -161,6 +171,19 @@ type PostgreSQLSpec struct {
 	// +optional
 	HostBasedAuthentication []string `json:"hostBasedAuthentication,omitempty"`
 }
+
+// SynchronousCommit is what a commit waits for at a replica.
+// +kubebuilder:validation:Enum=RemoteWrite;On;RemoteApply
+type SynchronousCommit string
+
+const (
+	// CommitRemoteWrite waits until the replica wrote it, not until it is on its disk.
+	CommitRemoteWrite SynchronousCommit = "RemoteWrite"
+	// CommitOn waits until it is on the replica's disk.
+	CommitOn SynchronousCommit = "On"
+	// CommitRemoteApply waits until readers of the replica see it.
+	CommitRemoteApply SynchronousCommit = "RemoteApply"
+)
 
 // CustomSpec runs a program driven by hooks: commands the agent runs in the engine's container.
 type CustomSpec struct {

@@ -73,12 +73,18 @@ func redisConfig(svc *v1alpha1.ReplicatedService) *agentconfig.Redis {
 	return config
 }
 
+// commitLevels are PostgreSQL's own names; On is its default.
+var commitLevels = map[v1alpha1.SynchronousCommit]string{
+	v1alpha1.CommitRemoteWrite: "remote_write", v1alpha1.CommitRemoteApply: "remote_apply",
+}
+
 func postgresqlConfig(svc *v1alpha1.ReplicatedService) *agentconfig.PostgreSQL {
 	p := svc.Spec.Engine.PostgreSQL
 	config := &agentconfig.PostgreSQL{
 		Port: int(EngineOf(svc).Port), Persistent: svc.Spec.Storage != nil, Parameters: texts(p.Parameters),
 		HBA: p.HostBasedAuthentication, Database: p.Database, Owner: p.Owner,
-		TLS: &agentconfig.PostgreSQLTLS{}, // the members' own certificates
+		SynchronousCommit: commitLevels[p.SynchronousCommit],
+		TLS:               &agentconfig.PostgreSQLTLS{}, // the members' own certificates
 	}
 	for i := range members(svc) {
 		config.Members = append(config.Members, names.Member(svc.Name, i))

@@ -146,6 +146,24 @@ func TestAgentConfig(t *testing.T) {
 	}
 }
 
+func postgresql(change ...func(*v1alpha1.ReplicatedServiceSpec)) Input {
+	return input(append([]func(*v1alpha1.ReplicatedServiceSpec){func(s *v1alpha1.ReplicatedServiceSpec) {
+		s.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
+		s.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
+	}}, change...)...)
+}
+
+func TestCommitLevels(t *testing.T) {
+	for level, want := range map[v1alpha1.SynchronousCommit]string{
+		"": "", v1alpha1.CommitOn: "", v1alpha1.CommitRemoteWrite: "remote_write", v1alpha1.CommitRemoteApply: "remote_apply",
+	} {
+		in := postgresql(func(s *v1alpha1.ReplicatedServiceSpec) { s.Engine.PostgreSQL.SynchronousCommit = level })
+		if got := postgresqlConfig(in.Service).SynchronousCommit; got != want {
+			t.Errorf("%q: %q, want %q", level, got, want)
+		}
+	}
+}
+
 // TestRoleIsNarrow: agents may touch their own Lease and slices by name; create has no name, and is for one check only.
 func TestRoleIsNarrow(t *testing.T) {
 	for _, rule := range Role(input()).Rules {

@@ -35,6 +35,7 @@ type PostgreSQL struct {
 	stage      step // what the process is that was started last
 	life       int  // grows with each process
 	major      int
+	caughtUp   bool // this life of the server has replayed all that its files had
 	generation int
 	settings   settings
 	upstream   string // the address it is to follow

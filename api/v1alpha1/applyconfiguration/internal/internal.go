@@ -449,6 +449,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 5432
+    - name: synchronousCommit
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.SynchronousCommit
+      default: true
 - name: dev.understudy.understudy.api.v1alpha1.PrimaryStatus
   map:
     fields:
@@ -645,6 +649,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: storageClassName
       type:
         scalar: string
+- name: dev.understudy.understudy.api.v1alpha1.SynchronousCommit
+  scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.SynchronousSpec
   map:
     fields:

@@ -20,6 +20,12 @@ type PostgreSQLSpecApplyConfiguration struct {
 	// passwordSecretRef names the Secret key with the owner's password. If absent, the operator makes the Secret
 	// NAME-auth with the key "password".
 	PasswordSecretRef *SecretKeyReferenceApplyConfiguration `json:"passwordSecretRef,omitempty"`
+	// synchronousCommit is what a commit waits for at the quorum's replicas. RemoteWrite: their kernels have it. It outlives
+	// their engines, containers and pods, and each failover counts it; a replica whose node crashes may lose the last moments,
+	// and a commit is lost if the primary fails before that replica caught up again. On: their disks have it. RemoteApply:
+	// readers there see it, so a commit also waits for a query that holds up replay. With mode Asynchronous no replica is
+	// waited for.
+	SynchronousCommit *apiv1alpha1.SynchronousCommit `json:"synchronousCommit,omitempty"`
 	// parameters are settings of postgresql.conf, by name.
 	Parameters map[string]apiv1alpha1.ParameterValue `json:"parameters,omitempty"`
 	// hostBasedAuthentication are lines of pg_hba.conf, put after the lines Understudy needs itself.
@@ -61,6 +67,14 @@ func (b *PostgreSQLSpecApplyConfiguration) WithOwner(value string) *PostgreSQLSp
 // If called multiple times, the PasswordSecretRef field is set to the value of the last call.
 func (b *PostgreSQLSpecApplyConfiguration) WithPasswordSecretRef(value *SecretKeyReferenceApplyConfiguration) *PostgreSQLSpecApplyConfiguration {
 	b.PasswordSecretRef = value
+	return b
+}
+
+// WithSynchronousCommit sets the SynchronousCommit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SynchronousCommit field is set to the value of the last call.
+func (b *PostgreSQLSpecApplyConfiguration) WithSynchronousCommit(value apiv1alpha1.SynchronousCommit) *PostgreSQLSpecApplyConfiguration {
+	b.SynchronousCommit = &value
 	return b
 }
 
