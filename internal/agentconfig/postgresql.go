@@ -5,6 +5,8 @@ type PostgreSQL struct {
 	Port int `json:"port"`
 	// Persistent says that DataDir is a volume that outlives the pod.
 	Persistent bool `json:"persistent"`
+	// WALDir is a volume of its own for the WAL; empty: it is with the data.
+	WALDir string `json:"walDir,omitempty"`
 	// BinDir holds postgres and its tools; empty: they are looked for in PATH and in /usr/lib/postgresql.
 	BinDir string `json:"binDir,omitempty"`
 	// ApplicationName is the identity under which this member follows: its name, a dot, and something of this very pod.

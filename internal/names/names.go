@@ -31,6 +31,8 @@ const (
 	SecretDir = "/understudy/secret"
 	// DataDir is the engine's data volume.
 	DataDir = "/data"
+	// WALDir is the volume of PostgreSQL's WAL, where it has one of its own.
+	WALDir = "/wal"
 	// ConfigKey is the key of the agent's configuration in its ConfigMap.
 	ConfigKey = "agent.json"
 	// PasswordKey is the file name of the engine's password below SecretDir.

@@ -86,6 +86,9 @@ func postgresqlConfig(svc *v1alpha1.ReplicatedService) *agentconfig.PostgreSQL {
 		SynchronousCommit: commitLevels[p.SynchronousCommit],
 		TLS:               &agentconfig.PostgreSQLTLS{}, // the members' own certificates
 	}
+	if svc.Spec.Storage != nil && svc.Spec.Storage.WAL != nil {
+		config.WALDir = names.WALDir
+	}
 	for i := range members(svc) {
 		config.Members = append(config.Members, names.Member(svc.Name, i))
 	}

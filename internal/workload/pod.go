@@ -60,10 +60,13 @@ func engineContainer(in Input) corev1.Container {
 			{Name: "config", MountPath: names.ConfigDir, ReadOnly: true},
 			{Name: "certs", MountPath: names.CertsDir, ReadOnly: true},
 			{Name: "secret", MountPath: names.SecretDir, ReadOnly: true},
-			{Name: dataVolume, MountPath: names.DataDir},
+			{Name: DataVolume, MountPath: names.DataDir},
 			{Name: "tmp", MountPath: "/tmp"},
 			{Name: "run", MountPath: names.RunDir},
 		},
+	}
+	if s := in.Service.Spec.Storage; s != nil && s.WAL != nil {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: WALVolume, MountPath: names.WALDir})
 	}
 	if t.Resources != nil {
 		c.Resources = *t.Resources
@@ -93,7 +96,7 @@ func volumes(in Input) []corev1.Volume {
 		secret("secret", in.PasswordSecret, corev1.KeyToPath{Key: in.PasswordKey, Path: names.PasswordKey}),
 	}
 	if in.Service.Spec.Storage == nil {
-		out = append(out, empty(dataVolume))
+		out = append(out, empty(DataVolume))
 	}
 	return out
 }

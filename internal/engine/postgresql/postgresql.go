@@ -49,7 +49,7 @@ type PostgreSQL struct {
 
 // New makes the adapter. dir is the data volume, runDir a folder in memory.
 func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *PostgreSQL {
-	return &PostgreSQL{config: config, disk: disk{dir: dir}, runDir: runDir, secrets: secrets}
+	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir}, runDir: runDir, secrets: secrets}
 }
 
 var _ engine.Engine = (*PostgreSQL)(nil)

@@ -649,6 +649,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: storageClassName
       type:
         scalar: string
+    - name: wal
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.WALStorageSpec
 - name: dev.understudy.understudy.api.v1alpha1.SynchronousCommit
   scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.SynchronousSpec
@@ -688,6 +691,15 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.VolumeRetention
   scalar: string
+- name: dev.understudy.understudy.api.v1alpha1.WALStorageSpec
+  map:
+    fields:
+    - name: size
+      type:
+        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+    - name: storageClassName
+      type:
+        scalar: string
 - name: io.k8s.api.core.v1.PullPolicy
   scalar: string
 - name: io.k8s.api.core.v1.ResourceClaim
