@@ -48,6 +48,9 @@ const (
 // Member is the pod's name of the member with an ordinal.
 func Member(service string, ordinal int) string { return fmt.Sprintf("%s-%d", service, ordinal) }
 
+// Claim is the PersistentVolumeClaim that a StatefulSet makes for a member from a template.
+func Claim(template, member string) string { return template + "-" + member }
+
 // Ordinal is the number at the end of a member's name.
 func Ordinal(member string) (int, error) {
 	i := strings.LastIndexByte(member, '-')
