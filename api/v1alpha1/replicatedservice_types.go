@@ -146,9 +146,16 @@ type PostgreSQLSpec struct {
 	Owner string `json:"owner,omitempty"`
 
 	// passwordSecretRef names the Secret key with the owner's password. If absent, the operator makes the Secret
-	// NAME-auth with the key "password".
+	// NAME-auth with the key "password". The password follows the Secret, a minute or two after it changes, and one that was set
+	// by SQL does not last.
 	// +optional
 	PasswordSecretRef *SecretKeyReference `json:"passwordSecretRef,omitempty"`
+
+	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
+	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
+	// Understudy sets, so give it to people and migrations, not to applications.
+	// +optional
+	SuperuserPasswordSecretRef *SecretKeyReference `json:"superuserPasswordSecretRef,omitempty"`
 
 	// synchronousCommit is what a commit waits for at the quorum's replicas. RemoteWrite: their kernels have it. It outlives
 	// their engines, containers and pods, and each failover counts it; a replica whose node crashes may lose the last moments,

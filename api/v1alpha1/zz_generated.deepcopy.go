@@ -511,6 +511,11 @@ func (in *PostgreSQLSpec) DeepCopyInto(out *PostgreSQLSpec) {
 		*out = new(SecretKeyReference)
 		**out = **in
 	}
+	if in.SuperuserPasswordSecretRef != nil {
+		in, out := &in.SuperuserPasswordSecretRef, &out.SuperuserPasswordSecretRef
+		*out = new(SecretKeyReference)
+		**out = **in
+	}
 	if in.Parameters != nil {
 		in, out := &in.Parameters, &out.Parameters
 		*out = make(map[string]ParameterValue, len(*in))

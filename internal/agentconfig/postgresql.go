@@ -18,6 +18,8 @@ type PostgreSQL struct {
 	Parameters map[string]string `json:"parameters,omitempty"`
 	// HBA are the user's lines of pg_hba.conf; none: every role may log in to every database with its password.
 	HBA []string `json:"hba,omitempty"`
+	// SuperuserLogin lets the role postgres in over the network, with TLS and its password.
+	SuperuserLogin bool `json:"superuserLogin,omitempty"`
 	// SynchronousCommit is what a commit waits for where the session does not say otherwise; empty: on.
 	SynchronousCommit string `json:"synchronousCommit,omitempty"`
 	// Database and Owner are made when the service is; both or neither.

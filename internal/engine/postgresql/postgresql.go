@@ -7,6 +7,7 @@ package postgresql
 import (
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"understudy.dev/understudy/internal/agentconfig"
@@ -19,6 +20,10 @@ type Secrets struct {
 	Replication string
 	// Owner of the database that is made with the service.
 	Owner string
+	// Superuser's, where it may log in.
+	Superuser string
+	// Again reads them anew; nil: they stay what they are.
+	Again func() (Secrets, error)
 }
 
 // PostgreSQL drives one server in this pod.
@@ -31,9 +36,12 @@ type PostgreSQL struct {
 	probing session // for probes
 	orders  session // for orders, so that neither waits for the other
 
+	changing atomic.Bool // passwords
+
 	mu         sync.Mutex
-	stage      step // what the process is that was started last
-	life       int  // grows with each process
+	proven     map[string]proven // by role
+	stage      step              // what the process is that was started last
+	life       int               // grows with each process
 	major      int
 	caughtUp   bool // this life of the server has replayed all that its files had
 	generation int

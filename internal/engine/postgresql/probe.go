@@ -77,7 +77,8 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 	return r, nil
 }
 
-// tend proves at most once a second that a primary can commit, and ends connections that borrow a member's name.
+// tend proves at most once a second that a primary can commit, lets passwords follow their Secrets, and ends connections that borrow
+// a member's name.
 func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
 	p.mu.Lock()
 	due := time.Since(p.wroteAt) >= writeEvery && p.paused == nil
@@ -93,6 +94,9 @@ func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
 	p.wroteAt = time.Now()
 	p.mu.Unlock()
 	p.holdForAbsent(ctx, c)
+	if err := p.watchPasswords(ctx, c); err != nil {
+		return err
+	}
 	return p.endImpostors(ctx, c)
 }
 

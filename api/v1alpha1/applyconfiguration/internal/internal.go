@@ -449,6 +449,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 5432
+    - name: superuserPasswordSecretRef
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.SecretKeyReference
     - name: synchronousCommit
       type:
         namedType: dev.understudy.understudy.api.v1alpha1.SynchronousCommit
