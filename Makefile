@@ -57,11 +57,11 @@ test-api: envtest-assets ## Run the tests against a real API server (envtest)
 
 .PHONY: test-e2e
 test-e2e: cluster-up deploy ## Run the tests on a real three-node cluster
-	@go test -tags e2e -count=1 -timeout 20m -v ./test/e2e/...
+	@go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/...
 
 .PHONY: soak
-soak: cluster-up deploy ## Draw faults at random, one or two at once, on a synchronous service under load (FOR=1h SEED=0)
-	@go test -tags e2e -count=1 -timeout 0 -v ./test/e2e/... -run 'TestSoak$$' -args -soak=$(FOR) -soak-seed=$(SEED)
+soak: cluster-up deploy ## Draw faults at random, one or two at once, on a synchronous service under load (ENGINE=redis|postgresql FOR=1h SEED=0)
+	@go test -tags e2e -count=1 -timeout 0 -v ./test/e2e/... -run 'TestSoak$$' -args -soak=$(FOR) -soak-seed=$(SEED) -soak-engine=$(ENGINE)
 
 .PHONY: bench
 bench: cluster-up deploy ## Measure outage and loss as a client sees them (ENGINE=redis|postgresql ROUNDS=50 NODE_ROUNDS=5 BENCH_JSON=FILE BENCH_FLAGS=…)

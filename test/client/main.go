@@ -1,4 +1,4 @@
-// Command client writes to a Redis service from inside the cluster and measures what a user sees of a failover. It does
+// Command client writes to a service from inside the cluster and measures what a user sees of a failover. It does
 // nothing until it is told to over HTTP:
 //
 //	POST /rounds?id=ID           starts a round; the body is a load.Config
@@ -8,7 +8,8 @@
 //	POST /recordings?id=ID       starts a recording of several clients on the same keys; the body is a load.RecordConfig
 //	GET  /recordings/ID          says how it goes: load.Recorded
 //	POST /recordings/ID/stop     ends it: load.Recorded
-//	POST /recordings/ID/history  reads every key once more, deletes the keys, forgets the recording: a history.Op a line
+//	POST /recordings/ID/history  reads every key once more, deletes the keys, forgets the recording: a history.Op a line,
+//	                             or a serial.Txn of PostgreSQL
 //	GET  /healthz
 //
 // The outage of a round is the largest time between two consecutive acknowledged writes, from the reply to the last
@@ -27,7 +28,6 @@ import (
 	"syscall"
 	"time"
 
-	"understudy.dev/understudy/test/internal/history"
 	"understudy.dev/understudy/test/internal/load"
 )
 
@@ -55,11 +55,11 @@ func main() {
 type program struct {
 	password   string
 	rounds     register[*load.Round]
-	recordings register[*load.Recording]
+	recordings register[load.Recorder]
 }
 
 func newProgram(password string) *program {
-	return &program{password: password, rounds: register[*load.Round]{what: "round"}, recordings: register[*load.Recording]{what: "recording"}}
+	return &program{password: password, rounds: register[*load.Round]{what: "round"}, recordings: register[load.Recorder]{what: "recording"}}
 }
 
 func (p *program) handler() http.Handler {
@@ -70,8 +70,8 @@ func (p *program) handler() http.Handler {
 	mux.HandleFunc("POST /rounds/{id}/stop", p.rounds.with(answer((*load.Round).Stop)))
 	mux.HandleFunc("POST /rounds/{id}/verify", p.rounds.with(p.verify))
 	mux.HandleFunc("POST /recordings", p.recordings.start(p.recording))
-	mux.HandleFunc("GET /recordings/{id}", p.recordings.with(answer((*load.Recording).Progress)))
-	mux.HandleFunc("POST /recordings/{id}/stop", p.recordings.with(answer((*load.Recording).Stop)))
+	mux.HandleFunc("GET /recordings/{id}", p.recordings.with(answer(load.Recorder.Progress)))
+	mux.HandleFunc("POST /recordings/{id}/stop", p.recordings.with(answer(load.Recorder.Stop)))
 	mux.HandleFunc("POST /recordings/{id}/history", p.recordings.with(p.history))
 	return mux
 }
@@ -85,13 +85,13 @@ func (p *program) round(decode func(any) error) (func(id string) *load.Round, er
 	return func(id string) *load.Round { return load.Start(id, config) }, config.Valid()
 }
 
-func (p *program) recording(decode func(any) error) (func(id string) *load.Recording, error) {
+func (p *program) recording(decode func(any) error) (func(id string) load.Recorder, error) {
 	var config load.RecordConfig
 	if err := decode(&config); err != nil {
 		return nil, err
 	}
 	p.authenticate(&config.Config)
-	return func(id string) *load.Recording { return load.Record(id, config) }, config.Valid()
+	return config.Begin, config.Valid()
 }
 
 func (p *program) authenticate(config *load.Config) {
@@ -111,17 +111,17 @@ func (p *program) verify(w http.ResponseWriter, req *http.Request, round *load.R
 	return writeJSON(w, v)
 }
 
-func (p *program) history(w http.ResponseWriter, req *http.Request, recording *load.Recording) error {
+func (p *program) history(w http.ResponseWriter, req *http.Request, recording load.Recorder) error {
 	ctx, cancel := context.WithTimeout(req.Context(), time.Minute)
 	defer cancel()
-	ops, err := recording.History(ctx)
+	write, err := recording.Written(ctx)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/jsonl")
-	if err := history.Write(w, ops); err != nil {
+	if err := write(w); err != nil {
 		panic(http.ErrAbortHandler) // half a history must not look like a whole one
 	}
-	p.recordings.forget(recording.ID)
+	p.recordings.forget(req.PathValue("id"))
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/load"
 	"understudy.dev/understudy/test/internal/operator"
 )
 
@@ -52,6 +53,15 @@ type disturbance struct {
 	alone bool
 }
 
+// due is whether another epoch is due on an engine. On a full disk PostgreSQL goes on: its WAL is written to files that have
+// their space already, and only what needs new pages is refused.
+func (d disturbance) due(engine string) change {
+	if engine == load.PostgreSQL && d.name == "DiskFull" {
+		return either
+	}
+	return d.change
+}
+
 type change string
 
 const (
@@ -63,7 +73,7 @@ const (
 // beyond is longer than the lease of the tests' policy and what follows it.
 const beyond = 5 * time.Second
 
-// disturbances are run one by one by TestSynchronous and drawn at random by TestSoak.
+// disturbances are run one by one by TestSynchronous and TestPostgreSQL, and drawn at random by TestSoak.
 var disturbances = []disturbance{
 	{"PrimaryUnheard", beyond, onPrimary(func(s scene) []string {
 		return []string{"to=" + s.node(s.replicas[0]), "to=" + s.node(s.replicas[1])}
@@ -75,34 +85,34 @@ var disturbances = []disturbance{
 		return append(pod(s.ip(s.replicas[0])), pod(s.ip(s.replicas[1]))...)
 	}), mendAll, changes, false},
 	{"ReplicaIsolated", beyond, func(ctx context.Context, s scene) error {
-		return injector.Firewall(ctx, s.node(s.replicas[0]), pod(s.ip(s.replicas[0]))...)
+		return s.f.Injector.Firewall(ctx, s.node(s.replicas[0]), pod(s.ip(s.replicas[0]))...)
 	}, mendAll, stays, false},
 	{"AgentPortReset", beyond, onPrimary(func(scene) []string {
 		return []string{fmt.Sprintf("reset=%d", agentPort)}
 	}), mendAll, either, false},
 	{"DeletedByForceWhileCut", beyond, func(ctx context.Context, s scene) error {
-		if err := injector.Isolate(ctx, s.primary.Node); err != nil {
+		if err := s.f.Injector.Isolate(ctx, s.primary.Node); err != nil {
 			return err
 		}
 		return force(ctx, s.f.namespace, s.primary.Member)
-	}, func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes, false},
-	{"NodeOff", beyond, func(ctx context.Context, s scene) error { return injector.NodeOff(ctx, s.primary.Node) },
-		func(ctx context.Context, s scene) error { return injector.NodeOn(ctx, s.primary.Node) }, changes, false},
-	{"NodeIsolated", beyond, func(ctx context.Context, s scene) error { return injector.Isolate(ctx, s.primary.Node) },
-		func(ctx context.Context, s scene) error { return injector.Rejoin(ctx, s.primary.Node) }, changes, false},
+	}, func(ctx context.Context, s scene) error { return s.f.Injector.Rejoin(ctx, s.primary.Node) }, changes, false},
+	{"NodeOff", beyond, func(ctx context.Context, s scene) error { return s.f.Injector.NodeOff(ctx, s.primary.Node) },
+		func(ctx context.Context, s scene) error { return s.f.Injector.NodeOn(ctx, s.primary.Node) }, changes, false},
+	{"NodeIsolated", beyond, func(ctx context.Context, s scene) error { return s.f.Injector.Isolate(ctx, s.primary.Node) },
+		func(ctx context.Context, s scene) error { return s.f.Injector.Rejoin(ctx, s.primary.Node) }, changes, false},
 	{"EngineKilled", time.Second, func(ctx context.Context, s scene) error {
-		return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
+		return s.f.Injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
 	}, nil, changes, false},
 	{"ContainerKilled", time.Second, func(ctx context.Context, s scene) error {
-		return injector.KillContainer(ctx, s.f.namespace, s.primary.Member)
+		return s.f.Injector.KillContainer(ctx, s.f.namespace, s.primary.Member)
 	}, nil, changes, false},
 	{"EngineHung", beyond, func(ctx context.Context, s scene) error {
-		return injector.HangEngine(ctx, s.f.namespace, s.primary.Member)
+		return s.f.Injector.HangEngine(ctx, s.f.namespace, s.primary.Member)
 	}, nil, changes, false},
 	{"AgentHung", 10 * time.Second, func(ctx context.Context, s scene) error {
-		return injector.HangAgent(ctx, s.f.namespace, s.primary.Member)
+		return s.f.Injector.HangAgent(ctx, s.f.namespace, s.primary.Member)
 	}, func(ctx context.Context, s scene) error {
-		return injector.ResumeAgent(ctx, s.f.namespace, s.primary.Member)
+		return s.f.Injector.ResumeAgent(ctx, s.f.namespace, s.primary.Member)
 	}, changes, false},
 	{"PodDeleted", time.Second, func(ctx context.Context, s scene) error {
 		return faults.DeletePod(ctx, cluster, s.f.namespace, s.primary.Member)
@@ -113,28 +123,31 @@ var disturbances = []disturbance{
 		if err := cutAPI(ctx, s); err != nil {
 			return err
 		}
-		return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
+		return s.f.Injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
 	}, mendAll, changes, false},
 	{"OperatorKilledInSwitchover", time.Second, killedInSwitchover, nil, either, false},
 	{"ReplicasThenPrimaryLost", time.Second, func(ctx context.Context, s scene) error {
 		for _, member := range append(s.replicas, s.primary.Member) {
-			if err := injector.KillContainer(ctx, s.f.namespace, member); err != nil {
+			if err := s.f.Injector.KillContainer(ctx, s.f.namespace, member); err != nil {
 				return err
 			}
 		}
 		return nil
 	}, nil, changes, false},
-	{"DiskStalled", beyond, onPrimarysDisk("stall"), undoOnDisk("resume"), changes, true},
-	{"DiskFull", beyond, onPrimarysDisk("fill"), undoOnDisk("free"), changes, true},
+	{"DiskStalled", beyond, func(ctx context.Context, s scene) error {
+		return s.disk(ctx, s.primary.Member, "stall")
+	}, undoOnDisk("resume"), changes, true},
+	{"DiskFull", beyond, func(ctx context.Context, s scene) error {
+		if err := s.disk(ctx, s.primary.Member, "fill"); err != nil {
+			return err
+		}
+		_ = s.grow(ctx) // it is refused, or ends the engine
+		return nil
+	}, undoOnDisk("free"), changes, true},
 	{"ReplicasDiskFullAndPrimaryCrash", beyond, replicaFullAndCrash, undoOnDisk("free"), changes, true},
 }
 
-// onPrimarysDisk makes the disk of the primary's volume hang, or fills it.
-func onPrimarysDisk(change string) func(context.Context, scene) error {
-	return func(ctx context.Context, s scene) error { return s.disk(ctx, s.primary.Member, change) }
-}
-
-// undoOnDisk undoes that on whichever member's disk it was done.
+// undoOnDisk undoes what was done to a disk on whichever member's disk it was done.
 func undoOnDisk(change string) func(context.Context, scene) error {
 	return func(ctx context.Context, s scene) error {
 		if change == "free" { // the others' disks have nothing to be freed of
@@ -168,7 +181,7 @@ func (s scene) disk(ctx context.Context, member, change string) error {
 		if err := cluster.Get(ctx, client.ObjectKey{Namespace: s.f.namespace, Name: v.PersistentVolumeClaim.ClaimName}, &claim); err != nil {
 			return fmt.Errorf("finding the volume of %s: %w", member, err)
 		}
-		return injector.Disk(ctx, s.node(member), claim.Spec.VolumeName, change)
+		return s.f.Injector.Disk(ctx, s.node(member), claim.Spec.VolumeName, change)
 	}
 	return fmt.Errorf("finding the volume of %s: it has none", member)
 }
@@ -177,6 +190,9 @@ func (s scene) disk(ctx context.Context, member, change string) error {
 // other replica takes over, with the promise of the first.
 func replicaFullAndCrash(ctx context.Context, s scene) error {
 	if err := s.disk(ctx, s.replicas[0], "fill"); err != nil {
+		return err
+	}
+	if err := s.grow(ctx); err != nil {
 		return err
 	}
 	what := fmt.Sprintf("condition Redundant to name %s, whose disk is full", s.replicas[0])
@@ -191,11 +207,31 @@ func replicaFullAndCrash(ctx context.Context, s scene) error {
 	if err != nil {
 		return err
 	}
-	return injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
+	return s.f.Injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
+}
+
+// grow makes PostgreSQL's data some 30 MB larger and its WAL as much: until it needs space a full disk is no matter to it.
+func (s scene) grow(ctx context.Context) error {
+	config, err := s.f.LoadConfig(ctx)
+	if err != nil || config.Engine != load.PostgreSQL {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	address, stop, err := cluster.Forward(ctx, s.f.namespace, s.primary.Member, 5432)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	config.Address = address
+	return load.Exec(ctx, config, "CREATE TABLE IF NOT EXISTS understudy_ballast (line text)",
+		"INSERT INTO understudy_ballast SELECT md5(i::text) FROM generate_series(1, 400000) AS i", "TRUNCATE understudy_ballast")
 }
 
 func onPrimary(rules func(s scene) []string) func(context.Context, scene) error {
-	return func(ctx context.Context, s scene) error { return injector.Firewall(ctx, s.primary.Node, rules(s)...) }
+	return func(ctx context.Context, s scene) error {
+		return s.f.Injector.Firewall(ctx, s.primary.Node, rules(s)...)
+	}
 }
 
 // pod is everything to and from one address.
@@ -203,7 +239,7 @@ func pod(ip string) []string { return []string{"to=" + ip, "from=" + ip} }
 
 func cutAPI(ctx context.Context, s scene) error {
 	for _, node := range s.nodes() {
-		if err := injector.Firewall(ctx, node, "api"); err != nil {
+		if err := s.f.Injector.Firewall(ctx, node, "api"); err != nil {
 			return err
 		}
 	}
@@ -212,7 +248,7 @@ func cutAPI(ctx context.Context, s scene) error {
 
 func mendAll(ctx context.Context, s scene) error {
 	for _, node := range s.nodes() {
-		if err := injector.Firewall(ctx, node); err != nil {
+		if err := s.f.Injector.Firewall(ctx, node); err != nil {
 			return err
 		}
 	}
@@ -241,9 +277,9 @@ func volumeLost(ctx context.Context, s scene) error {
 
 // killedInSwitchover asks for a switchover and kills every operator at once.
 func killedInSwitchover(ctx context.Context, s scene) error {
-	host, ok := injector.(faults.Host)
+	host, ok := s.f.Injector.(faults.Host)
 	if !ok {
-		return fmt.Errorf("killing the operator: %T cannot", injector)
+		return fmt.Errorf("killing the operator: %T cannot", s.f.Injector)
 	}
 	if _, err := s.f.Switchover(ctx, ""); err != nil {
 		return err

@@ -10,13 +10,15 @@ import (
 
 	"understudy.dev/understudy/test/internal/clients"
 	"understudy.dev/understudy/test/internal/history"
+	"understudy.dev/understudy/test/internal/history/serial"
+	"understudy.dev/understudy/test/internal/jsonl"
 	"understudy.dev/understudy/test/internal/load"
 )
 
 // recording is a run of clients on the same keys beside the load of a fault.
 type recording struct {
-	client *clients.Client
-	id     string
+	client     *clients.Client
+	id, engine string
 }
 
 // fewest confirmed operations that say something: the load alone goes on for more than a second, at 200 each.
@@ -27,11 +29,50 @@ func record(t *testing.T, c *clients.Client, id string, config load.Config) reco
 	// It is not measured, and must not take the cores from what is.
 	config.IntervalMicroseconds, config.RetryMicroseconds = 20_000, 20_000
 	must(t, c.Record(t.Context(), id, load.RecordConfig{Config: config}))
-	return recording{client: c, id: id}
+	return recording{client: c, id: id, engine: config.Engine}
 }
 
-// judge ends the recording: one order of what the clients did must explain everything they were told.
+// judge ends the recording, and fails the test unless the history is what a synchronous service promises.
 func (r recording) judge(t *testing.T, name string) {
+	t.Helper()
+	if r.engine == load.PostgreSQL {
+		r.judgeTransactions(t, name)
+		return
+	}
+	r.judgeKeys(t, name)
+}
+
+// judgeTransactions of PostgreSQL: one order of them, each carried out alone, must explain everything that was read.
+//
+// It must also be an order in which whoever began after another was answered comes after it. One PostgreSQL promises that
+// much: a snapshot holds every commit that was answered before it was taken, and what conflicts with that is refused. Several, one
+// after the other, keep it only because a new primary opens when no process of the old one can answer any more, not even a
+// read, and because what others see has been waited for. So an old primary that still answers reads would show here, and
+// nowhere in the counts of lost writes.
+func (r recording) judgeTransactions(t *testing.T, name string) {
+	t.Helper()
+	txns, seen, err := r.client.Transactions(t.Context(), r.id)
+	if err != nil {
+		t.Errorf("%s: taking the history: %v", name, err)
+		return
+	}
+	result, err := serial.Check(txns)
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return
+	}
+	if len(result.Anomalies)+len(result.RealTime) > 0 {
+		t.Errorf("%s: history of %s\n%s", name, result, keep(txns, nil))
+		return
+	}
+	t.Logf("%s: history of %s: strictly serializable; failures %v", name, result, seen.Failures)
+	if result.Committed < fewest || seen.Full {
+		t.Errorf("%s: that is too little to say anything, or the recording ended before the fault did: %+v", name, seen)
+	}
+}
+
+// judgeKeys of Redis: one order of what the clients did with a key must explain everything they were told.
+func (r recording) judgeKeys(t *testing.T, name string) {
 	t.Helper()
 	ops, seen, err := r.client.History(t.Context(), r.id)
 	if err != nil {
@@ -44,7 +85,7 @@ func (r recording) judge(t *testing.T, name string) {
 		return
 	}
 	if result.Verdict != history.Ok {
-		t.Errorf("%s: history %s\n%s", name, result, keep(result, ops))
+		t.Errorf("%s: history %s\n%s", name, result, keep(ops, draw(result)))
 		return
 	}
 	t.Logf("%s: history %s; failures %v", name, result, seen.Failures)
@@ -53,8 +94,18 @@ func (r recording) judge(t *testing.T, name string) {
 	}
 }
 
-// keep writes a history that is not Ok where it is found after the test, and says where.
-func keep(result history.Result, ops []history.Op) string {
+// draw is how the keys of a history that is not Ok are drawn.
+func draw(result history.Result) func(dir string) error {
+	return func(dir string) error {
+		if len(result.Offending) == 0 {
+			return nil
+		}
+		return result.Visualize(filepath.Join(dir, "history.html"))
+	}
+}
+
+// keep writes a history that is not as it should be where it is found after the test, and says where.
+func keep[T any](items []T, draw func(dir string) error) string {
 	dir, err := os.MkdirTemp("", "understudy-history-")
 	if err != nil {
 		return err.Error()
@@ -64,11 +115,11 @@ func keep(result history.Result, ops []history.Op) string {
 		return err.Error()
 	}
 	defer file.Close()
-	if err := history.Write(file, ops); err != nil {
+	if err := jsonl.Write(file, items); err != nil {
 		return err.Error()
 	}
-	if len(result.Offending) > 0 {
-		if err := result.Visualize(filepath.Join(dir, "history.html")); err != nil {
+	if draw != nil {
+		if err := draw(dir); err != nil {
 			return err.Error()
 		}
 	}

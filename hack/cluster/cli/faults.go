@@ -94,8 +94,9 @@ func nodeOn(ctx context.Context, out io.Writer, folder layout.Folder, node layou
 
 func killCommand(p *places) *cobra.Command {
 	var namespace, pod, container, process, name string
+	var all bool
 	command := &cobra.Command{
-		Use:   "kill --namespace NS --pod POD --process NAME|pid1",
+		Use:   "kill --namespace NS --pod POD --process NAME|pid1 [--all]",
 		Short: "Signal one process of a container from the host, and say when",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -111,7 +112,7 @@ func killCommand(p *places) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			report, err := faults.Kill(cluster.Running(r), namespace, pod, container, process, signal)
+			report, err := faults.Kill(cluster.Running(r), namespace, pod, container, process, signal, all)
 			if err != nil {
 				return err
 			}
@@ -124,6 +125,7 @@ func killCommand(p *places) *cobra.Command {
 	flags.StringVarP(&container, "container", "c", "", "the container, when the pod has several")
 	flags.StringVar(&process, "process", faults.FirstProcess, "the program's base name, or pid1")
 	flags.StringVar(&name, "signal", "KILL", "the signal's name")
+	flags.BoolVar(&all, "all", false, "signal every process of that name, the oldest first, and not the oldest alone")
 	if err := command.MarkFlagRequired("pod"); err != nil {
 		panic(err) // a flag that was not defined above
 	}

@@ -1,10 +1,12 @@
 package faults
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,14 +85,14 @@ func parseBundle(data []byte) (Container, bool) {
 // FirstProcess is the name that selects the container's PID 1.
 const FirstProcess = "pid1"
 
-// FindProcess finds one process of a container by the base name of its program, or its PID 1. Several of one name
-// (a PostgreSQL server and its backends) are told apart by age: the oldest is the one that started the others.
-func FindProcess(container Container, name string) (identity.Process, error) {
+// FindProcesses finds the processes of a container by the base name of their program, or its PID 1. Several of one name (a
+// PostgreSQL server and its backends) are in the order of their age: the first is the one that started the others.
+func FindProcesses(container Container, name string) ([]identity.Process, error) {
 	pids, err := identity.Proc.PIDs()
 	if err != nil {
-		return identity.Process{}, err
+		return nil, err
 	}
-	var best identity.Process
+	var all []identity.Process
 	var seen []string
 	for _, pid := range pids {
 		if !inCgroupOf(pid, container.ID) {
@@ -104,20 +106,22 @@ func FindProcess(container Container, name string) (identity.Process, error) {
 		seen = append(seen, program)
 		switch {
 		case name == FirstProcess && innermost(pid) == 1:
-			return process, nil
-		case name != FirstProcess && (program == name || command == name) && (best.PID == 0 || older(process, best)):
-			best = process
+			return []identity.Process{process}, nil
+		case name != FirstProcess && (program == name || command == name):
+			all = append(all, process)
 		}
 	}
-	if best.PID == 0 {
-		return best, fmt.Errorf("container %s of pod %s/%s has no process %q: it has %s",
+	if len(all) == 0 {
+		return nil, fmt.Errorf("container %s of pod %s/%s has no process %q: it has %s",
 			container.Name, container.Namespace, container.Pod, name, strings.Join(seen, ", "))
 	}
-	return best, nil
+	slices.SortFunc(all, byAge)
+	return all, nil
 }
 
-func older(a, b identity.Process) bool {
-	return a.Start < b.Start || (a.Start == b.Start && a.PID < b.PID)
+// byAge puts the oldest first.
+func byAge(a, b identity.Process) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
 }
 
 // programNames are the executable's name and the one that the process gives itself: scripts and links differ.

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,22 +25,31 @@ type Report struct {
 	UnixNanoDone int64 `json:"unixNanoDone"`
 }
 
-// Kill signals one process of a container from the host.
-func Kill(nodes map[string]identity.Process, namespace, pod, container, process string, signal unix.Signal) (Report, error) {
+// Kill signals the oldest process of that name in a container from the host, or all of them, the oldest first: then none is
+// started meanwhile by one that was stopped or killed. The report is about the oldest.
+func Kill(nodes map[string]identity.Process, namespace, pod, container, process string, signal unix.Signal, all bool) (Report, error) {
 	found, err := FindContainer(nodes, namespace, pod, container)
 	if err != nil {
 		return Report{}, err
 	}
-	target, err := FindProcess(found, process)
+	targets, err := FindProcesses(found, process)
 	if err != nil {
 		return Report{}, err
 	}
+	if !all {
+		targets = targets[:1]
+	}
 	report := Report{
-		Fault: "kill", Node: found.Node, PID: target.PID, Process: process, Container: found.ID,
+		Fault: "kill", Node: found.Node, PID: targets[0].PID, Process: process, Container: found.ID,
 		Signal: unix.SignalName(signal),
 	}
 	report.UnixNano = now()
-	err = identity.Proc.Signal(target, signal)
+	err = identity.Proc.Signal(targets[0], signal)
+	for _, other := range targets[1:] {
+		if otherErr := identity.Proc.Signal(other, signal); otherErr != nil && identity.Proc.Alive(other) {
+			err = errors.Join(err, otherErr)
+		}
+	}
 	report.UnixNanoDone = now()
 	return report, err
 }

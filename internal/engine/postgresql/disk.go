@@ -34,6 +34,13 @@ func (d disk) path(name string) string  { return filepath.Join(d.dir, name) }
 func (d disk) note(name string) string  { return filepath.Join(d.dir, stateDir, name) }
 func (d disk) cluster(name string) bool { return exists(filepath.Join(d.dir, name, "PG_VERSION")) }
 
+// hasData reports whether the volume holds data that is, or may be, the service's own. While a new cluster is being made there is
+// none. A step may rename between the looks, so the first is repeated; who makes a cluster marks it before it becomes the data.
+func (d disk) hasData() bool {
+	data, old := d.path(dataDir), d.path(oldDir)
+	return (exists(data) || exists(old) || exists(data)) && !exists(d.note(emptyFile))
+}
+
 // prepare makes the folder of our notes, and finishes removing what was being removed.
 func (d disk) prepare() error {
 	if err := os.MkdirAll(d.note(""), 0o700); err != nil {

@@ -2,6 +2,7 @@ package postgresql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,22 +46,26 @@ type finding struct {
 // examine compares this member's data with the primary's, and sees to it that the primary keeps what this member needs.
 func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (finding, error) {
 	f := finding{address: address}
-	row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+	standby, err := inRecovery(ctx, c)
 	if err != nil {
 		return f, err
 	}
-	if row[0] != "t" {
-		return f, fmt.Errorf("this member's engine is a primary: it must be fenced first")
+	if !standby {
+		return f, errors.New("this member's engine is a primary: it must be fenced first")
 	}
 	own, err := identify(ctx, c) // before the primary is asked: what the primary has only grows
 	if err != nil {
 		return f, err
 	}
-	remote, err := p.dialPromoted(ctx, address)
+	until := time.Now().Add(promotionTime)
+	remote, err := p.dialAtPromotion(ctx, address, until)
 	if err != nil {
 		return f, err
 	}
 	defer remote.close()
+	if goesOn, err := p.goesOnFrom(ctx, remote, own, until); err != nil || goesOn {
+		return f, err
+	}
 	primary, turns, err := identifyPrimary(ctx, remote)
 	if err != nil {
 		return f, err
@@ -83,19 +88,12 @@ const promotionTime = 150 * time.Millisecond
 // notLetIn is what a server answers whose door is closed.
 const notLetIn = "28000"
 
-// dialPromoted connects to the primary at address, which may be at its promotion: then it lets nobody in yet, or is in recovery.
-func (p *PostgreSQL) dialPromoted(ctx context.Context, address string) (*conn, error) {
-	for until := time.Now().Add(promotionTime); ; {
+// dialAtPromotion connects to the primary at address, which may be at its promotion, and lets nobody in yet.
+func (p *PostgreSQL) dialAtPromotion(ctx context.Context, address string, until time.Time) (*conn, error) {
+	for {
 		c, err := p.dialPrimary(ctx, address)
-		if err == nil {
-			if err := awaitPromotion(ctx, c, until); err != nil {
-				c.close()
-				return nil, err
-			}
-			return c, nil
-		}
-		if stateOf(err) != notLetIn || time.Now().After(until) {
-			return nil, err
+		if err == nil || stateOf(err) != notLetIn || time.Now().After(until) {
+			return c, err
 		}
 		if err := pause(ctx, 5*time.Millisecond); err != nil {
 			return nil, err
@@ -103,18 +101,34 @@ func (p *PostgreSQL) dialPromoted(ctx context.Context, address string) (*conn, e
 	}
 }
 
-// awaitPromotion returns when the server is no standby any more, or its time is over: then whoever looks finds a standby.
-func awaitPromotion(ctx context.Context, c *conn, until time.Time) error {
-	for time.Now().Before(until) {
-		row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
-		if err != nil || row[0] == "f" {
-			return err
-		}
-		if err := pause(ctx, 2*time.Millisecond); err != nil {
-			return err
+// goesOnFrom reports whether this member can stream from a server that is about to be promoted, before it is: it has all that
+// this member has, on the same timeline. Connected by then, the receiver only changes the timeline when the promotion comes. If
+// not, it returns once the server is no standby any more, or its time is over: then whoever looks finds a standby.
+func (p *PostgreSQL) goesOnFrom(ctx context.Context, remote *conn, own place, until time.Time) (bool, error) {
+	standby, err := inRecovery(ctx, remote)
+	if err != nil || !standby {
+		return false, err
+	}
+	its, err := identify(ctx, remote)
+	if err != nil {
+		return false, err
+	}
+	if own.System == its.System && own.Timeline == its.Timeline && own.LSN <= its.LSN && !exists(p.disk.note(emptyFile)) {
+		if kept, err := stillThere(ctx, remote, own.LSN, its.LSN); err != nil || kept {
+			return kept, errors.Join(err, p.keepSlot(ctx, remote, false))
 		}
 	}
-	return nil
+	for standby && err == nil && time.Now().Before(until) {
+		if err = pause(ctx, 2*time.Millisecond); err == nil {
+			standby, err = inRecovery(ctx, remote)
+		}
+	}
+	return false, err
+}
+
+func inRecovery(ctx context.Context, c *conn) (bool, error) {
+	row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+	return err == nil && row[0] == "t", err
 }
 
 // firstCheckpoint sees to it that a primary has made a checkpoint of its own. Before that its control file names the timeline of its
@@ -133,18 +147,18 @@ func firstCheckpoint(ctx context.Context, remote *conn, timeline uint32) error {
 
 // identifyPrimary asks a server that must be a primary where it is and how it came there.
 func identifyPrimary(ctx context.Context, c *conn) (place, []turn, error) {
-	row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+	standby, err := inRecovery(ctx, c)
 	if err != nil {
 		return place{}, nil, err
 	}
-	if row[0] != "f" {
-		return place{}, nil, fmt.Errorf("it is no primary yet")
+	if standby {
+		return place{}, nil, errors.New("it is no primary yet")
 	}
 	at, err := identify(ctx, c)
 	if err != nil || at.Timeline == 1 {
 		return at, nil, err
 	}
-	row, err = c.one(ctx, "TIMELINE_HISTORY "+strconv.FormatUint(uint64(at.Timeline), 10))
+	row, err := c.one(ctx, "TIMELINE_HISTORY "+strconv.FormatUint(uint64(at.Timeline), 10))
 	if err != nil {
 		return at, nil, err
 	}

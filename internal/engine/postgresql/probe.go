@@ -18,7 +18,7 @@ const (
 
 // Probe asks for role, position and link.
 func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
-	hasData := !exists(p.disk.note(emptyFile))
+	hasData := p.disk.hasData()
 	if !p.serving() {
 		return engine.Report{Loading: true, Redirectable: true, HasData: hasData}, nil
 	}
@@ -59,7 +59,7 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 		return engine.Report{}, err
 	}
 	r := engine.Report{
-		Primary: row[0] == "f", Exact: true, FollowsEarly: true, Offset: int64(at.LSN), History: at.history(), HasData: !exists(p.disk.note(emptyFile)), //nolint:gosec // a position stays far below 2^63
+		Primary: row[0] == "f", Exact: true, FollowsEarly: true, Offset: int64(at.LSN), History: at.history(), HasData: p.disk.hasData(), //nolint:gosec // a position stays far below 2^63
 	}
 	if r.Primary {
 		return r, nil

@@ -56,8 +56,7 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 func leaveRecovery(ctx context.Context, c *conn) error {
 	var ordered time.Time
 	for {
-		row, err := c.one(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
-		if err != nil || row[0] == "f" {
+		if standby, err := inRecovery(ctx, c); err != nil || !standby {
 			return err
 		}
 		if time.Since(ordered) >= promoteAgain {

@@ -10,7 +10,14 @@ import (
 
 func TestBootstrapAndPromote(t *testing.T) {
 	t.Parallel()
-	m := fromNothing(t, 0).start().running()
+	m := fromNothing(t, 0).start()
+	until(t, "it runs", func() bool {
+		r, err := m.Probe(within(t))
+		if err == nil && r.HasData {
+			t.Errorf("data that is being made is told of as the service's: %+v", r)
+		}
+		return err == nil && !r.Loading
+	})
 	r, _ := m.report()
 	if r.Primary || r.HasData || r.LinkUp || r.Upstream != "" || r.Offset == 0 || !strings.HasSuffix(r.History, "/1") {
 		t.Errorf("an empty member reports %+v", r)

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"understudy.dev/understudy/test/internal/history"
+	"understudy.dev/understudy/test/internal/history/serial"
+	"understudy.dev/understudy/test/internal/jsonl"
 	"understudy.dev/understudy/test/internal/load"
 )
 
@@ -83,8 +85,17 @@ func (c *Client) Recorded(ctx context.Context, id string) (r load.Recorded, err 
 	return r, err
 }
 
-// History ends a recording, reads every key once more, and returns what the clients saw.
+// History ends a recording of Redis, reads every key once more, and returns what the clients saw.
 func (c *Client) History(ctx context.Context, id string) ([]history.Op, load.Recorded, error) {
+	return ended[history.Op](ctx, c, id)
+}
+
+// Transactions ends a recording of PostgreSQL, reads every list once more, and returns what the clients saw.
+func (c *Client) Transactions(ctx context.Context, id string) ([]serial.Txn, load.Recorded, error) {
+	return ended[serial.Txn](ctx, c, id)
+}
+
+func ended[T any](ctx context.Context, c *Client, id string) ([]T, load.Recorded, error) {
 	var seen load.Recorded
 	if err := c.call(ctx, http.MethodPost, "/recordings/"+id+"/stop", nil, &seen); err != nil {
 		return nil, seen, err
@@ -94,11 +105,11 @@ func (c *Client) History(ctx context.Context, id string) ([]history.Op, load.Rec
 	if err != nil {
 		return nil, seen, err
 	}
-	ops, err := history.ReadAll(bytes.NewReader(raw))
+	items, err := jsonl.Read[T](bytes.NewReader(raw))
 	if err != nil {
 		return nil, seen, fmt.Errorf("reading load client %s's answer to POST %s: %w", c.Pod, path, err)
 	}
-	return ops, seen, nil
+	return items, seen, nil
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {

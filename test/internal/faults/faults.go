@@ -53,7 +53,7 @@ type Injector interface {
 	// Isolate takes a node's link down, Rejoin puts it up again.
 	Isolate(ctx context.Context, node string) error
 	Rejoin(ctx context.Context, node string) error
-	// HangEngine and HangAgent stop a process; ResumeAgent lets it go on.
+	// HangEngine and HangAgent stop the processes of one or the other; ResumeAgent lets it go on.
 	HangEngine(ctx context.Context, namespace, pod string) error
 	HangAgent(ctx context.Context, namespace, pod string) error
 	ResumeAgent(ctx context.Context, namespace, pod string) error
@@ -124,9 +124,10 @@ func (h Host) KillContainer(ctx context.Context, namespace, pod string) error {
 // firstProcess is what the tool calls PID 1 of a container.
 const firstProcess = "pid1"
 
-// HangEngine implements Injector.
+// HangEngine implements Injector. All processes are stopped: a PostgreSQL whose first one alone hangs goes on serving who
+// is connected.
 func (h Host) HangEngine(ctx context.Context, namespace, pod string) error {
-	return h.signal(ctx, namespace, pod, h.engine(), "STOP")
+	return h.signal(ctx, namespace, pod, h.engine(), "STOP", "--all")
 }
 
 // HangAgent implements Injector.
@@ -177,12 +178,13 @@ func (h Host) Kill(ctx context.Context, namespace, pod, container, process strin
 	return h.send(ctx, namespace, pod, container, process, "KILL")
 }
 
-func (h Host) signal(ctx context.Context, namespace, pod, process, signal string) error {
-	return h.send(ctx, namespace, pod, names.EngineContainer, process, signal)
+func (h Host) signal(ctx context.Context, namespace, pod, process, signal string, more ...string) error {
+	return h.send(ctx, namespace, pod, names.EngineContainer, process, signal, more...)
 }
 
-func (h Host) send(ctx context.Context, namespace, pod, container, process, signal string) error {
-	out, err := h.run(ctx, "kill", "--namespace", namespace, "--pod", pod, "--container", container, "--process", process, "--signal", signal)
+func (h Host) send(ctx context.Context, namespace, pod, container, process, signal string, more ...string) error {
+	args := []string{"kill", "--namespace", namespace, "--pod", pod, "--container", container, "--process", process, "--signal", signal}
+	out, err := h.run(ctx, append(args, more...)...)
 	if err != nil {
 		return err
 	}

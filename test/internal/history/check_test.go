@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"understudy.dev/understudy/test/internal/jsonl"
 )
 
 // line by line: who, what, from when to when.
@@ -131,17 +133,17 @@ func TestWithoutTimeTheVerdictIsUnknown(t *testing.T) {
 func TestAHistoryIsReadAsItWasWritten(t *testing.T) {
 	ops := append(sequence("k", 10), unanswered(1, "x", 200, 210), unconfirmed(2, "y", "z", 200, 210))
 	var buffer bytes.Buffer
-	if err := Write(&buffer, ops); err != nil {
+	if err := jsonl.Write(&buffer, ops); err != nil {
 		t.Fatal(err)
 	}
 	if lines := bytes.Count(buffer.Bytes(), []byte("\n")); lines != len(ops) {
 		t.Errorf("%d lines for %d operations", lines, len(ops))
 	}
-	got, err := ReadAll(bytes.NewReader(buffer.Bytes()))
+	got, err := jsonl.Read[Op](bytes.NewReader(buffer.Bytes()))
 	if err != nil || !slices.Equal(got, ops) {
 		t.Errorf("read %+v %v, want %+v", got, err, ops)
 	}
-	if _, err := ReadAll(bytes.NewReader(buffer.Bytes()[:buffer.Len()-5])); err == nil {
+	if _, err := jsonl.Read[Op](bytes.NewReader(buffer.Bytes()[:buffer.Len()-5])); err == nil {
 		t.Error("a history that was cut off is read as a whole one")
 	}
 }

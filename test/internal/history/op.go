@@ -12,13 +12,7 @@
 // What was refused, or never sent, is in no history.
 package history
 
-import (
-	"bufio"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-)
+import "fmt"
 
 // Kind of an operation.
 type Kind string
@@ -57,35 +51,6 @@ type Op struct {
 	// operation has no end: Return is only when its client gave it up.
 	Call   int64 `json:"call"`
 	Return int64 `json:"return"`
-}
-
-// Write writes a history, an operation a line.
-func Write(w io.Writer, ops []Op) error {
-	buffered := bufio.NewWriter(w)
-	encoder := json.NewEncoder(buffered)
-	for i := range ops {
-		if err := encoder.Encode(&ops[i]); err != nil {
-			return fmt.Errorf("writing operation %d of a history: %w", i, err)
-		}
-	}
-	return buffered.Flush()
-}
-
-// ReadAll reads what Write wrote.
-func ReadAll(r io.Reader) ([]Op, error) {
-	var ops []Op
-	decoder := json.NewDecoder(r)
-	for {
-		var op Op
-		err := decoder.Decode(&op)
-		if errors.Is(err, io.EOF) {
-			return ops, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading operation %d of a history: %w", len(ops), err)
-		}
-		ops = append(ops, op)
-	}
 }
 
 // valid refuses what no client can have written down: a mistake of the recorder is not to be taken for one of the service.

@@ -17,7 +17,7 @@ import (
 const redisPort = 6379
 
 // WaitHealthy waits until the service could take the next fault: its conditions say so, unless the operator is off,
-// and the engines say so themselves.
+// and the agents and engines say so themselves.
 func (s Service) WaitHealthy(ctx context.Context, within time.Duration, operatorOff bool) error {
 	what := fmt.Sprintf("service %s/%s to be available, redundant and able to fail over", s.Namespace, s.Name)
 	return Until(ctx, within, what, func(ctx context.Context) (bool, string, error) {
@@ -32,7 +32,8 @@ func (s Service) WaitHealthy(ctx context.Context, within time.Duration, operator
 		if obj.Spec.Replicas != nil {
 			members = int(*obj.Spec.Replicas)
 		}
-		if problem, err := s.podsReady(ctx, members); problem != "" || err != nil {
+		pods, problem, err := s.podsReady(ctx, members)
+		if problem != "" || err != nil {
 			return false, problem, err
 		}
 		primary, err := s.Primary(ctx)
@@ -43,10 +44,13 @@ func (s Service) WaitHealthy(ctx context.Context, within time.Duration, operator
 			return false, fmt.Sprintf("the Lease says epoch %d, the EndpointSlice epoch %d with addresses %v",
 				primary.Epoch, primary.Routed, primary.Address), nil
 		}
-		if obj.Spec.Engine.Redis == nil {
-			return true, "", nil // the agents' word, in the conditions above, is all there is
+		if problem, err := s.membersReady(ctx, pods, primary); problem != "" || err != nil {
+			return false, problem, err
 		}
-		problem, err := s.replicasOnline(ctx, primary.Member, members-1)
+		if obj.Spec.Engine.Redis == nil {
+			return true, "", nil
+		}
+		problem, err = s.replicasOnline(ctx, primary.Member, members-1)
 		return problem == "" && err == nil, problem, err
 	})
 }
@@ -60,21 +64,21 @@ func (s Service) Pods(ctx context.Context) ([]corev1.Pod, error) {
 	return pods.Items, nil
 }
 
-func (s Service) podsReady(ctx context.Context, want int) (string, error) {
+// podsReady names the pods that are ready, or says that some are not.
+func (s Service) podsReady(ctx context.Context, want int) (ready []string, problem string, err error) {
 	pods, err := s.Pods(ctx)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	ready := 0
 	for i := range pods {
 		if pods[i].DeletionTimestamp == nil && PodReady(&pods[i]) {
-			ready++
+			ready = append(ready, pods[i].Name)
 		}
 	}
-	if ready < want {
-		return fmt.Sprintf("%d of %d pods are ready", ready, want), nil
+	if len(ready) < want {
+		return nil, fmt.Sprintf("%d of %d pods are ready", len(ready), want), nil
 	}
-	return "", nil
+	return ready, "", nil
 }
 
 // PodReady says whether the kubelet found the pod ready.

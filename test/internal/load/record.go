@@ -2,14 +2,14 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strconv"
-	"sync"
 	"time"
 
 	"understudy.dev/understudy/test/internal/history"
+	"understudy.dev/understudy/test/internal/jsonl"
 )
 
 const (
@@ -18,49 +18,7 @@ const (
 	// perKey is after how many operations the clients go on with another key: what it costs to judge a key grows with the
 	// square of its operations.
 	perKey = 1000
-	// lookBack is how many of a slot's former keys are still read now and then.
-	lookBack = 4
 )
-
-// RecordConfig is what a recording does.
-type RecordConfig struct {
-	Config
-
-	// Clients that read and swap at the same time, each on a connection of its own. IntervalMicroseconds is each one's.
-	Clients int `json:"clients,omitempty"`
-	// Keys that are written at the same time.
-	Keys int `json:"keys,omitempty"`
-	// MaxOperations after which the recording ends by itself, at most 200,000.
-	MaxOperations int `json:"maxOperations,omitempty"`
-}
-
-// WithDefaults fills in what was left out.
-func (c RecordConfig) WithDefaults() RecordConfig {
-	fill := func(v *int, to int) {
-		if *v <= 0 {
-			*v = to
-		}
-	}
-	c.Config = c.Config.WithDefaults()
-	fill(&c.Clients, 4)
-	fill(&c.Keys, 3)
-	fill(&c.MaxOperations, maxOperations)
-	c.MaxOperations = min(c.MaxOperations, maxOperations)
-	return c
-}
-
-// Recorded counts what a recording has.
-type Recorded struct {
-	// Confirmed and Uncertain operations are in the history; Keys are those it is about.
-	Confirmed int `json:"confirmed"`
-	Uncertain int `json:"uncertain"`
-	Keys      int `json:"keys"`
-	// Failures counts by kind what did not succeed, whether it is in the history or not.
-	Failures    map[string]int `json:"failures"`
-	LastFailure string         `json:"lastFailure,omitempty"`
-	// Full says that the recording ended because it has as many operations as it may have.
-	Full bool `json:"full,omitempty"`
-}
 
 // Recording is a run of several clients on the same few keys that writes down what each of them saw, for package
 // history to judge.
@@ -69,47 +27,15 @@ type Recorded struct {
 // known: each such swap doubles what there is to be judged. That a former key still has what was confirmed is seen by
 // the reads that go on now and then, and by History, which reads every key once more.
 type Recording struct {
-	ID      string
-	config  RecordConfig
-	cancel  context.CancelFunc
-	done    chan struct{}
-	started time.Time
+	recorder
 
-	mu     sync.Mutex
-	ops    []history.Op
-	seen   Recorded
-	slots  []slot
-	values int
-
-	closing sync.Mutex
-	closed  bool
+	ops []history.Op
 }
-
-// slot is one of the keys that are written at the same time.
-type slot struct {
-	// generation of the key, from 0.
-	generation int
-	// operations of this generation.
-	operations int
-}
-
-// place is one generation of a slot.
-type place struct{ slot, generation int }
 
 // Record begins a recording; it goes on until Stop, or until one of its limits.
 func Record(id string, config RecordConfig) *Recording {
-	config = config.WithDefaults()
-	ctx, cancel := context.WithTimeout(context.Background(), config.limit())
-	r := &Recording{ID: id, config: config, cancel: cancel, done: make(chan struct{}), started: time.Now(),
-		slots: make([]slot, config.Keys), seen: Recorded{Failures: map[string]int{}}}
-	var clients sync.WaitGroup
-	for client := range config.Clients {
-		clients.Go(func() { r.run(ctx, client) })
-	}
-	go func() {
-		clients.Wait()
-		close(r.done)
-	}()
+	r := &Recording{}
+	r.begin(id, config, r.run)
 	return r
 }
 
@@ -126,29 +52,13 @@ func (r *Recording) run(ctx context.Context, client int) {
 	}
 }
 
-func (r *Recording) room() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.seen.Full = len(r.ops) >= r.config.MaxOperations
-	return !r.seen.Full
-}
-
 // step swaps one time out of two. Of the reads, one out of four is of a former key.
 func (r *Recording) step(ctx context.Context, link *link, client int) error {
-	at := r.current(rand.IntN(r.config.Keys)) //nolint:gosec // which key is drawn is no secret
-	if rand.IntN(2) == 0 {                    //nolint:gosec // as above
+	at := r.draw()
+	if rand.IntN(2) == 0 { //nolint:gosec // what is drawn is no secret
 		return r.swap(ctx, link, client, at)
 	}
-	if rand.IntN(4) == 0 { //nolint:gosec // as above
-		at.generation = max(0, at.generation-1-rand.IntN(lookBack)) //nolint:gosec // as above
-	}
-	return r.read(ctx, link, client, at)
-}
-
-func (r *Recording) current(slot int) place {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return place{slot, r.slots[slot].generation}
+	return r.read(ctx, link, client, sometimesFormer(at))
 }
 
 func (r *Recording) swap(ctx context.Context, link *link, client int, at place) error {
@@ -208,70 +118,47 @@ func found(reply any) (string, error) {
 	return "", &stageError{"write", unanswered{fmt.Errorf("the reply to GET was %T", reply)}}
 }
 
-// now is the recording's one clock, for all its clients.
-func (r *Recording) now() int64 { return time.Since(r.started).Nanoseconds() }
-
 // note writes an operation down, if it is one, and its failure.
 func (r *Recording) note(op history.Op, at place, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil && !errors.Is(err, context.Canceled) {
-		r.seen.Failures[Kind(err)]++
-		r.seen.LastFailure = err.Error()
-	}
+	r.failed(err)
 	confirmed := op.Fate == history.Confirmed
 	if !confirmed && (op.Fate == "" || op.Kind == history.Read) {
 		return
 	}
 	r.ops = append(r.ops, op)
+	r.kept++
 	if confirmed {
 		r.seen.Confirmed++
+		r.use(at, perKey)
 	} else {
 		r.seen.Uncertain++
+		r.use(at, 1)
 	}
-	// Another client may have moved on already.
-	if s := &r.slots[at.slot]; s.generation == at.generation {
-		if s.operations++; !confirmed || s.operations >= perKey {
-			*s = slot{generation: s.generation + 1}
-		}
-	}
-}
-
-func (r *Recording) key(at place) string {
-	return fmt.Sprintf("understudy:%s:k%d:%d", r.ID, at.slot, at.generation)
 }
 
 func (r *Recording) fence(client int) string {
 	return fmt.Sprintf("understudy:%s:fence:%d", r.ID, client)
 }
 
-// Progress says how the recording goes.
-func (r *Recording) Progress() Recorded {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	seen := r.seen
-	seen.Failures = map[string]int{}
-	for kind, n := range r.seen.Failures {
-		seen.Failures[kind] = n
+// History reads every key of a stopped recording once more, by a client of its own, deletes the keys, and returns what all
+// clients saw. It tries until ctx ends: the service may be in the middle of another change.
+func (r *Recording) History(ctx context.Context) ([]history.Op, error) {
+	link := &link{config: patient(r.config.Config), dialled: func() {}}
+	var fences []string
+	for client := range r.config.Clients + 1 {
+		fences = append(fences, r.fence(client))
 	}
-	seen.Keys = len(r.places())
-	return seen
+	err := r.once(ctx, link, func(at place) error { return r.read(ctx, link, r.config.Clients, at) }, fences...)
+	if err != nil {
+		return nil, err
+	}
+	return r.ops, nil
 }
 
-// Stop ends the recording.
-func (r *Recording) Stop() Recorded {
-	r.cancel()
-	<-r.done
-	return r.Progress()
-}
-
-// places are all keys there ever were.
-func (r *Recording) places() []place {
-	var all []place
-	for s := range r.slots {
-		for generation := range r.slots[s].generation + 1 {
-			all = append(all, place{s, generation})
-		}
-	}
-	return all
+// Written implements Recorder.
+func (r *Recording) Written(ctx context.Context) (func(io.Writer) error, error) {
+	ops, err := r.History(ctx)
+	return func(w io.Writer) error { return jsonl.Write(w, ops) }, err
 }

@@ -23,9 +23,9 @@ func recording(t *testing.T, s *fake.Redis, config RecordConfig, until func(Reco
 	return r, r.Stop()
 }
 
-func waitFor(t *testing.T, r *Recording, until func(Recorded) bool) {
+func waitFor(t *testing.T, r Recorder, until func(Recorded) bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !until(r.Progress()) {

@@ -10,9 +10,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// rows is a round's connection to PostgreSQL; a key is a row of its own.
+// rows is a connection to PostgreSQL; a key is a row of its own.
 type rows struct {
 	config  Config
+	table   string
+	tune    func(*pgx.ConnConfig) // changes how each connection is made
 	conn    *pgx.Conn
 	made    bool // the table is there
 	dialled func()
@@ -20,7 +22,8 @@ type rows struct {
 	doubtful bool
 }
 
-const table = "understudy_load"
+// loadTable is where rounds write.
+const loadTable = "understudy_load"
 
 func (r *rows) drop() {
 	if r.conn == nil {
@@ -39,7 +42,7 @@ func (r *rows) set(ctx context.Context, key, value string) (sent bool, err error
 	ctx, cancel := context.WithTimeout(ctx, r.config.reply())
 	defer cancel()
 	r.doubtful = false
-	_, err = r.conn.Exec(ctx, "INSERT INTO "+table+" VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
+	_, err = r.conn.Exec(ctx, "INSERT INTO "+r.table+" VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
 	if err == nil && r.doubtful {
 		err = unanswered{fmt.Errorf("the commit was answered with warning %s: it may be on the primary alone", notWaited)}
 	}
@@ -56,45 +59,75 @@ func (r *rows) ready(ctx context.Context) error {
 	if r.conn != nil {
 		return nil
 	}
-	config, err := pgx.ParseConfig("sslmode=prefer")
+	config, err := r.config.pgx()
 	if err != nil {
 		return &stageError{"connect", err}
 	}
-	host, port, err := net.SplitHostPort(r.config.Address)
-	if err != nil {
-		return &stageError{"connect", err}
-	}
-	if _, err := fmt.Sscan(port, &config.Port); err != nil {
-		return &stageError{"connect", err}
-	}
-	config.Host, config.Database, config.User, config.Password = host, r.config.Database, r.config.User, r.config.Password
-	config.Fallbacks = nil
-	if config.TLSConfig != nil {
-		config.TLSConfig.InsecureSkipVerify = true //nolint:gosec // a measurement does not ask whom it talks to
-	}
-	config.DialFunc = (&net.Dialer{Timeout: r.config.dial()}).DialContext
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip a write, on a new connection too
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if n.Code == notWaited {
 			r.doubtful = true
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.config.dial()+r.config.reply())
+	if r.tune != nil {
+		r.tune(config)
+	}
+	connecting, cancel := context.WithTimeout(ctx, r.config.dial()+r.config.reply())
 	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
+	if r.conn, err = pgx.ConnectConfig(connecting, config); err != nil {
+		r.conn = nil
 		return &stageError{"connect", err}
 	}
 	r.dialled()
-	r.conn = conn
-	return r.makeTable(ctx)
+	return r.makeTable(connecting)
+}
+
+// Exec carries out statements on PostgreSQL, one after the other, over a connection of its own.
+func Exec(ctx context.Context, c Config, statements ...string) error {
+	config, err := c.WithDefaults().pgx()
+	if err != nil {
+		return fmt.Errorf("connecting to PostgreSQL at %s: %w", c.Address, err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("connecting to PostgreSQL at %s: %w", c.Address, err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%.40s… on PostgreSQL at %s: %w", statement, c.Address, err)
+		}
+	}
+	return nil
+}
+
+// pgx is how to connect.
+func (c Config) pgx() (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig("sslmode=prefer")
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Sscan(port, &config.Port); err != nil {
+		return nil, err
+	}
+	config.Host, config.Database, config.User, config.Password = host, c.Database, c.User, c.Password
+	config.Fallbacks = nil
+	if config.TLSConfig != nil {
+		config.TLSConfig.InsecureSkipVerify = true //nolint:gosec // a measurement does not ask whom it talks to
+	}
+	config.DialFunc = (&net.Dialer{Timeout: c.dial()}).DialContext
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip a write, on a new connection too
+	return config, nil
 }
 
 func (r *rows) makeTable(ctx context.Context) error {
 	if r.made {
 		return nil
 	}
-	if _, err := r.conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+table+" (key text PRIMARY KEY, value text NOT NULL)"); err != nil {
+	if _, err := r.conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+r.table+" (key text PRIMARY KEY, value text NOT NULL)"); err != nil {
 		r.drop()
 		return &stageError{"connect", err}
 	}
@@ -108,7 +141,7 @@ func (r *rows) get(ctx context.Context, keys []string) ([]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	found, err := r.conn.Query(ctx, "SELECT key, value FROM "+table+" WHERE key = ANY($1)", keys)
+	found, err := r.conn.Query(ctx, "SELECT key, value FROM "+r.table+" WHERE key = ANY($1)", keys)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +166,6 @@ func (r *rows) remove(ctx context.Context, keys []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	_, err := r.conn.Exec(ctx, "DELETE FROM "+table+" WHERE key = ANY($1)", keys)
+	_, err := r.conn.Exec(ctx, "DELETE FROM "+r.table+" WHERE key = ANY($1)", keys)
 	return err
 }

@@ -12,6 +12,11 @@ type store interface {
 	set(ctx context.Context, key, value string) (sent bool, err error)
 	// get returns the values of keys in their order, "" for one that is missing.
 	get(ctx context.Context, keys []string) ([]string, error)
+	cleaner
+}
+
+// cleaner removes what was written.
+type cleaner interface {
 	remove(ctx context.Context, keys []string) error
 	drop()
 }
@@ -24,7 +29,7 @@ const (
 
 func (c Config) store(dialled func()) store {
 	if c.Engine == PostgreSQL {
-		return &rows{config: c, dialled: dialled}
+		return &rows{config: c, table: loadTable, dialled: dialled}
 	}
 	return &link{config: c, dialled: dialled}
 }
@@ -52,7 +57,7 @@ func (l *link) remove(ctx context.Context, keys []string) error {
 }
 
 // insisting does one thing again and again, each time on a new connection, until it succeeds or ctx ends.
-func insisting(ctx context.Context, s store, f func() error) error {
+func insisting(ctx context.Context, s cleaner, f func() error) error {
 	for {
 		err := f()
 		if err == nil {

@@ -1,0 +1,88 @@
+package postgresql
+
+import (
+	"testing"
+	"time"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+// A replica that is told to follow a server which is about to be promoted streams from it before it is, and goes on over the same
+// connection afterwards.
+func TestFollowsBeforeThePromotion(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, engine.Quorum{})
+	c := newMember(t, 2).start().running().follows(a)
+	a.sql("INSERT INTO t VALUES (1)")
+	r, _ := a.report()
+	b.reaches(r.Offset)
+	c.reaches(r.Offset)
+	a.kill()
+	for _, m := range []*member{b, c} {
+		if _, err := m.Detach(within(t), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.letIn()
+	if err := c.Follow(within(t), b.address); err != nil {
+		t.Fatal("following a server before its promotion:", err)
+	}
+	until(t, "it streams from a standby", func() bool {
+		r, ok := c.report()
+		return ok && r.LinkUp && r.Upstream == b.address
+	})
+	const receiver = "SELECT pid FROM pg_stat_wal_receiver"
+	early, began := c.admin(receiver), time.Now()
+	b.promote(engine.Quorum{Replicas: 1, Members: []string{"db-2.uid2"}})
+	promoted := time.Since(began)
+	b.sql("INSERT INTO t VALUES (2)") // c acknowledges
+	t.Logf("promoted in %s, first commit after %s", promoted, time.Since(began))
+	if now := c.admin(receiver); now != early {
+		t.Errorf("the promotion cost it its connection: receiver %s, then %s", early, now)
+	}
+	r, _ = b.report()
+	c.reaches(r.Offset)
+	if ran := c.ran(); len(ran) > 4 {
+		t.Errorf("it did not simply go on: %v", ran)
+	}
+}
+
+// letIn opens the door to members as the first half of a promotion does.
+func (m *member) letIn() {
+	m.t.Helper()
+	err := m.with(within(m.t), &m.orders, func(c *conn) error { return m.setDoor(within(m.t), c, open) })
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// A replica that has more than the server that is about to be promoted waits for the promotion, and is then compared with it.
+func TestMoreThanTheNextPrimaryHas(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, engine.Quorum{})
+	c := newMember(t, 2).start().running().follows(a)
+	r, _ := a.report()
+	b.reaches(r.Offset)
+	if _, err := b.Detach(within(t), 0); err != nil {
+		t.Fatal(err)
+	}
+	a.sql("INSERT INTO t SELECT generate_series(1, 1000)") // c alone has it
+	r, _ = a.report()
+	c.reaches(r.Offset)
+	a.kill()
+	if _, err := c.Detach(within(t), 0); err != nil {
+		t.Fatal(err)
+	}
+	b.letIn()
+	if err := c.Follow(within(t), b.address); err == nil {
+		t.Error("it follows a standby that has less than it")
+	}
+	b.promote(engine.Quorum{})
+	b.sql("INSERT INTO t VALUES (-1)")
+	c.follows(b)
+	r, _ = b.report()
+	c.reaches(r.Offset)
+	if got := c.sql("SELECT string_agg(n::text, ',') FROM t"); got != "-1" {
+		t.Errorf("it has %s", got)
+	}
+}
