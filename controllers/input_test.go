@@ -115,6 +115,34 @@ func TestStuckPodReplaced(t *testing.T) {
 	}
 }
 
+// TestSuperuserSecret: it is looked at like the owner's, and comes beside it.
+func TestSuperuserSecret(t *testing.T) {
+	s := newStage(t)
+	svc := persistent(s)
+	svc.Spec.Engine.PostgreSQL.SuperuserPasswordSecretRef = &v1alpha1.SecretKeyReference{Name: "root"}
+	s.create(svc)
+	s.stalled("db", v1alpha1.ReasonSecretNotFound, "spec.engine.postgresql.superuserPasswordSecretRef.name", `"root"`)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "root"}, Data: map[string][]byte{"password": []byte("pässword")}}
+	s.create(secret)
+	s.stalled("db", v1alpha1.ReasonSecretKeyMissing, "spec.engine.postgresql.superuserPasswordSecretRef.key", "printable ASCII")
+	s.change("root", secret, func() { secret.Data["password"] = []byte("a secret\n") })
+	s.condition("db", v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNotStalled)
+	set := &appsv1.StatefulSet{}
+	s.exists("db", set)
+	for _, v := range set.Spec.Template.Spec.Volumes {
+		if v.Name != "secret" {
+			continue
+		}
+		var files []string
+		for _, source := range v.Projected.Sources {
+			files = append(files, source.Secret.Name+"/"+source.Secret.Items[0].Key+" "+source.Secret.Items[0].Path)
+		}
+		if fmt.Sprint(files) != "[db-auth/password password root/password superuser-password]" {
+			t.Errorf("passwords %q", files)
+		}
+	}
+}
+
 // TestSecrets: missing, without the key, empty, and then right.
 func TestSecrets(t *testing.T) {
 	s := newStage(t)
@@ -139,7 +167,10 @@ func TestSecrets(t *testing.T) {
 	set := &appsv1.StatefulSet{}
 	s.get("cache", set)
 	for _, v := range set.Spec.Template.Spec.Volumes {
-		if v.Name == "secret" && (v.Secret.SecretName != "mine" || v.Secret.Items[0].Key != "word" || v.Secret.Items[0].Path != names.PasswordKey) {
+		if v.Name != "secret" {
+			continue
+		}
+		if from := v.Projected.Sources[0].Secret; from.Name != "mine" || from.Items[0].Key != "word" || from.Items[0].Path != names.PasswordKey {
 			t.Errorf("the password comes from %+v", v.Secret)
 		}
 	}

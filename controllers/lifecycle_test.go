@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -177,29 +178,39 @@ func TestDeadPrimaryLeavesRoute(t *testing.T) {
 	s.condition("cache", v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoPrimary, "cache-0")
 }
 
-// TestReplicasService: NAME-replicas leads to those that follow.
+// TestReplicasService: NAME-replicas leads to those that follow, at the engine's port, whichever engine it is.
 func TestReplicasService(t *testing.T) {
-	s := newStage(t)
-	svc := redis("cache")
-	svc.Spec.Services = &v1alpha1.ServicesSpec{Replicas: &v1alpha1.ServiceShape{Type: corev1.ServiceTypeClusterIP}}
-	s.create(svc)
-	pods := s.serve("cache")
-	want := func(n int) {
-		s.Helper()
-		s.eventually(func() string {
-			slice := &discoveryv1.EndpointSlice{}
-			if err := api.Get(s.ctx, s.key("cache-replicas-ipv4"), slice); err != nil {
-				return err.Error()
+	for engine, make := range map[string]func(*stage) *v1alpha1.ReplicatedService{
+		"redis 6379": func(*stage) *v1alpha1.ReplicatedService { return redis("db") }, "postgresql 5432": persistent,
+	} {
+		t.Run(engine, func(t *testing.T) {
+			s := newStage(t)
+			svc := make(s)
+			svc.Spec.Services = &v1alpha1.ServicesSpec{Replicas: &v1alpha1.ServiceShape{Type: corev1.ServiceTypeClusterIP}}
+			s.create(svc)
+			pods := s.serve("db")
+			want := func(members ...string) {
+				s.Helper()
+				s.eventually(func() string {
+					slice := &discoveryv1.EndpointSlice{}
+					if err := api.Get(s.ctx, s.key("db-replicas-ipv4"), slice); err != nil {
+						return err.Error()
+					}
+					var found []string
+					for _, e := range slice.Endpoints {
+						found = append(found, e.TargetRef.Name)
+					}
+					if port := slice.Ports[0]; !slices.Equal(found, members) || fmt.Sprint(*port.Name, " ", *port.Port) != engine {
+						return fmt.Sprintf("want %v at %s, have %+v", members, engine, slice)
+					}
+					return ""
+				})
 			}
-			if len(slice.Endpoints) != n {
-				return fmt.Sprintf("want %d endpoints, have %+v", n, slice.Endpoints)
-			}
-			return ""
+			want("db-1", "db-2")
+			s.says(pods[1], func(st *wire.Status) { st.Epoch, st.State = 1, string(v1alpha1.MemberCatchingUp) })
+			want("db-2")
 		})
 	}
-	want(2)
-	s.says(pods[1], func(st *wire.Status) { st.Epoch, st.State = 1, string(v1alpha1.MemberCatchingUp) })
-	want(1)
 }
 
 // TestPolicy: mode and evidence are put into the Lease at once, times only by the holder, which is told.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,6 +35,13 @@ func TestRefusals(t *testing.T) {
 		"postgresql without volumes": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
 		}), "storage must be set with engine.postgresql"},
+		"a commit level without replicas to wait for": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{SynchronousCommit: v1alpha1.CommitRemoteWrite}}
+			spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
+		}), "engine.postgresql.synchronousCommit other than On needs replication.mode Synchronous"},
+		"a log's volume for an engine without one": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi"), WAL: &v1alpha1.WALStorageSpec{Size: resource.MustParse("1Gi")}}
+		}), "storage.wal needs engine.postgresql"},
 		"no engine": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine.Redis = nil
 		}), "spec.engine: Required value"},

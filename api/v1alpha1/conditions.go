@@ -52,6 +52,8 @@ const (
 	ReasonEngineNotSupported = "EngineNotSupported"
 	// ReasonFieldNotSupported: this version cannot do what a field asks for.
 	ReasonFieldNotSupported = "FieldNotSupported"
+	// ReasonVolumeCannotGrow: a larger size is asked for than the storage gives.
+	ReasonVolumeCannotGrow = "VolumeCannotGrow"
 	// ReasonPodRefused: a pod was refused or changed at admission so that it cannot be a member.
 	ReasonPodRefused = "PodRefused"
 	// ReasonDataFound: a new service found data on its volumes and does not guess whose it is.

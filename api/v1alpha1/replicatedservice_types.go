@@ -32,6 +32,8 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.replication) || !has(self.replication.synchronous) || self.replication.synchronous.quorum < self.replicas",message="replication.synchronous.quorum must be smaller than replicas: the primary itself is not counted"
 // +kubebuilder:validation:XValidation:rule="has(self.storage) == has(oldSelf.storage)",message="storage cannot be added or removed once the service exists: create a new service and move the data"
+// +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || !has(self.engine.postgresql.synchronousCommit) || self.engine.postgresql.synchronousCommit == 'On' || (has(self.replication) && self.replication.mode == 'Synchronous')",message="engine.postgresql.synchronousCommit other than On needs replication.mode Synchronous: without it a commit waits for no replica"
+// +kubebuilder:validation:XValidation:rule="!has(self.storage) || !has(self.storage.wal) || has(self.engine.postgresql)",message="storage.wal needs engine.postgresql: no other engine keeps its log apart"
 // +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || has(self.storage)",message="storage must be set with engine.postgresql: a database without a volume is lost with its pod"
 type ReplicatedServiceSpec struct {
 	// replicas is the number of members, the primary included. With one member there is nobody to take over.
@@ -144,9 +146,25 @@ type PostgreSQLSpec struct {
 	Owner string `json:"owner,omitempty"`
 
 	// passwordSecretRef names the Secret key with the owner's password. If absent, the operator makes the Secret
-	// NAME-auth with the key "password".
+	// NAME-auth with the key "password". The password follows the Secret, a minute or two after it changes, and one that was set
+	// by SQL does not last.
 	// +optional
 	PasswordSecretRef *SecretKeyReference `json:"passwordSecretRef,omitempty"`
+
+	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
+	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
+	// Understudy sets, so give it to people and migrations, not to applications.
+	// +optional
+	SuperuserPasswordSecretRef *SecretKeyReference `json:"superuserPasswordSecretRef,omitempty"`
+
+	// synchronousCommit is what a commit waits for at the quorum's replicas. RemoteWrite: their kernels have it. It outlives
+	// their engines, containers and pods, and each failover counts it; a replica whose node crashes may lose the last moments,
+	// and a commit is lost if the primary fails before that replica caught up again. On: their disks have it. RemoteApply:
+	// readers there see it, so a commit also waits for a query that holds up replay. With mode Asynchronous no replica is
+	// waited for.
+	// +kubebuilder:default=On
+	// +optional
+	SynchronousCommit SynchronousCommit `json:"synchronousCommit,omitempty"`
 
 	// parameters are settings of postgresql.conf, by name.
 	// +kubebuilder:validation:MaxProperties=128
@@ -161,6 +179,19 @@ type PostgreSQLSpec struct {
 	// +optional
 	HostBasedAuthentication []string `json:"hostBasedAuthentication,omitempty"`
 }
+
+// SynchronousCommit is what a commit waits for at a replica.
+// +kubebuilder:validation:Enum=RemoteWrite;On;RemoteApply
+type SynchronousCommit string
+
+const (
+	// CommitRemoteWrite waits until the replica wrote it, not until it is on its disk.
+	CommitRemoteWrite SynchronousCommit = "RemoteWrite"
+	// CommitOn waits until it is on the replica's disk.
+	CommitOn SynchronousCommit = "On"
+	// CommitRemoteApply waits until readers of the replica see it.
+	CommitRemoteApply SynchronousCommit = "RemoteApply"
+)
 
 // CustomSpec runs a program driven by hooks: commands the agent runs in the engine's container.
 type CustomSpec struct {
@@ -293,9 +324,12 @@ type TemplateMetadata struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// StorageSpec asks for one volume a member.
+// StorageSpec asks for volumes for each member.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.wal) == has(oldSelf.wal)",message="storage.wal cannot be added or removed once the service exists: create a new service and move the data"
+// +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",message="storage.size cannot shrink: no volume can; create a new service with smaller ones and move the data"
 type StorageSpec struct {
-	// size of each member's data volume. It can grow where the storage class allows it.
+	// size of each member's data volume. It may grow, and the members' volumes with it where their storage class allows expansion.
 	// +required
 	Size resource.Quantity `json:"size,omitzero"`
 
@@ -305,11 +339,32 @@ type StorageSpec struct {
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
 
+	// wal gives PostgreSQL's write-ahead log a volume of its own, so that neither fills nor slows the other. Only with
+	// engine.postgresql, and only from the beginning.
+	// +optional
+	WAL *WALStorageSpec `json:"wal,omitempty"`
+
 	// retention says what happens to the volumes when the service is deleted or made smaller.
 	// +kubebuilder:validation:Enum=Retain;Delete
 	// +kubebuilder:default=Retain
 	// +optional
 	Retention VolumeRetention `json:"retention,omitempty"`
+}
+
+// WALStorageSpec asks for a volume for each member's write-ahead log.
+//
+// +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",message="storage.wal.size cannot shrink: no volume can; create a new service with smaller ones and move the data"
+type WALStorageSpec struct {
+	// size of each member's WAL volume; it may grow like storage.size. With the default parameters the log takes up to about
+	// 2.5 GiB, and while a member is copied anew it has two of them.
+	// +required
+	Size resource.Quantity `json:"size,omitzero"`
+
+	// storageClassName of the volumes; the cluster's default without it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
 }
 
 // VolumeRetention says what happens to volumes nobody uses any more.

@@ -15,24 +15,43 @@ import (
 
 // engineOf makes the adapter of the engine that is configured.
 func engineOf(config agentconfig.Config, member, podUID string) (engine.Engine, error) {
-	password, err := secret(names.PasswordKey)
-	if err != nil {
-		return nil, fmt.Errorf("reading the engine's password: %w", err)
-	}
 	if config.PostgreSQL == nil {
+		password, err := secret(names.PasswordKey)
+		if err != nil {
+			return nil, fmt.Errorf("reading the engine's password: %w", err)
+		}
 		return redis.New(*config.Redis, names.DataDir, password), nil
 	}
 	p := *config.PostgreSQL
 	p.Member, p.ApplicationName = member, engine.FollowerName(member, podUID)
-	secrets := postgresql.Secrets{Owner: password}
-	if p.TLS == nil {
-		if secrets.Replication, err = secret(names.ReplicationKey); err != nil {
-			return nil, fmt.Errorf("reading the members' password: %w", err)
-		}
-	} else {
+	read := func() (postgresql.Secrets, error) { return postgresqlSecrets(p) }
+	secrets, err := read()
+	if err != nil {
+		return nil, err
+	}
+	secrets.Again = read
+	if p.TLS != nil {
 		p.TLS = memberTLS(*p.TLS, member)
 	}
 	return postgresql.New(p, names.DataDir, names.RunDir, secrets), nil
+}
+
+// postgresqlSecrets reads the passwords from the files that a kubelet keeps as the Secrets are.
+func postgresqlSecrets(p agentconfig.PostgreSQL) (s postgresql.Secrets, err error) {
+	if s.Owner, err = secret(names.PasswordKey); err != nil {
+		return s, fmt.Errorf("reading the owner's password: %w", err)
+	}
+	if p.SuperuserLogin {
+		if s.Superuser, err = secret(names.SuperuserKey); err != nil {
+			return s, fmt.Errorf("reading the superuser's password: %w", err)
+		}
+	}
+	if p.TLS == nil {
+		if s.Replication, err = secret(names.ReplicationKey); err != nil {
+			return s, fmt.Errorf("reading the members' password: %w", err)
+		}
+	}
+	return s, nil
 }
 
 // memberTLS names this member's files where the configuration, which all members share, does not.

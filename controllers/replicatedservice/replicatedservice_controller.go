@@ -52,6 +52,8 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices/restricted,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;update;patch;delete
@@ -100,7 +102,7 @@ func again(err error) (ctrl.Result, error) {
 func (r *Reconciler) act(ctx context.Context, s *scope) error {
 	var all error
 	for _, phase := range []func(context.Context, *scope) error{
-		r.ensurePassword, r.ensureCertificates, r.ensureObjects, r.ensureSlices, r.replaceStuck,
+		r.ensurePassword, r.ensureCertificates, r.ensureObjects, r.ensureVolumes, r.ensureSlices, r.replaceStuck,
 		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute,
 	} {
 		err := s.absorb(phase(ctx, s))
@@ -162,7 +164,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	for _, obj := range []client.Object{
 		&appsv1.StatefulSet{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &corev1.Pod{},
 		&discoveryv1.EndpointSlice{}, &policyv1.PodDisruptionBudget{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
-		&coordinationv1.Lease{},
+		&coordinationv1.Lease{}, &corev1.PersistentVolumeClaim{},
 	} {
 		b = b.Watches(obj, Settled(serviceOfLabel))
 	}

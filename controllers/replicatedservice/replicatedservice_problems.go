@@ -73,23 +73,28 @@ func engineProblems(svc *v1alpha1.ReplicatedService) []Problem {
 	return out
 }
 
-// storageProblems puts back what a StatefulSet cannot change.
+// storageProblems puts back what a StatefulSet cannot change. The size in its templates stays too, and is no problem: the volumes
+// themselves grow.
 func storageProblems(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) []Problem {
-	if svc.Spec.Storage == nil || len(set.Spec.VolumeClaimTemplates) == 0 {
+	storage := svc.Spec.Storage
+	if storage == nil {
 		return nil
 	}
 	var out []Problem
-	runs := set.Spec.VolumeClaimTemplates[0].Spec
-	if size := runs.Resources.Requests[corev1.ResourceStorage]; size.Cmp(svc.Spec.Storage.Size) != 0 {
-		out = append(out, unsupported(
-			"spec.storage.size cannot be changed by this version yet: it stays %s; set it back", size.String()))
-		svc.Spec.Storage.Size = size
-	}
-	if ptr.Deref(runs.StorageClassName, "") != ptr.Deref(svc.Spec.Storage.StorageClassName, "") {
-		out = append(out, unsupported(
-			"spec.storage.storageClassName cannot be changed once the service exists: it stays %q; set it back",
-			ptr.Deref(runs.StorageClassName, "")))
-		svc.Spec.Storage.StorageClassName = runs.StorageClassName
+	for _, claim := range set.Spec.VolumeClaimTemplates {
+		field, size, class := "spec.storage", &storage.Size, &storage.StorageClassName
+		if claim.Name == workload.WALVolume {
+			if storage.WAL == nil {
+				continue // the API server refuses to remove it
+			}
+			field, size, class = "spec.storage.wal", &storage.WAL.Size, &storage.WAL.StorageClassName
+		}
+		*size = claim.Spec.Resources.Requests[corev1.ResourceStorage]
+		if runs := ptr.Deref(claim.Spec.StorageClassName, ""); runs != ptr.Deref(*class, "") {
+			out = append(out, unsupported(
+				"%s.storageClassName cannot be changed once the service exists: it stays %q; set it back", field, runs))
+			*class = claim.Spec.StorageClassName
+		}
 	}
 	return out
 }

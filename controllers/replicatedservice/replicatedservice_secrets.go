@@ -1,6 +1,7 @@
 package replicatedservice
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -105,8 +106,15 @@ func (r *Reconciler) ours(ctx context.Context, s *scope, name string) (*corev1.S
 
 // ensurePassword makes a password, or checks the user's.
 func (r *Reconciler) ensurePassword(ctx context.Context, s *scope) error {
-	if ref := workload.EngineOf(s.effective).Password; ref != nil {
-		return r.checkPassword(ctx, s, *ref)
+	engine := workload.EngineOf(s.effective)
+	if ref := engine.Superuser; ref != nil {
+		if err := r.checkPassword(ctx, s, engine.Field("superuserPasswordSecretRef"), *ref); err != nil {
+			return err
+		}
+	}
+	if ref := engine.Password; ref != nil {
+		s.passwordSecret, s.passwordKey = ref.Name, workload.KeyOf(*ref)
+		return r.checkPassword(ctx, s, engine.Field("passwordSecretRef"), *ref)
 	}
 	s.passwordSecret, s.passwordKey = names.AuthSecret(s.svc.Name), names.PasswordKey
 	if !s.mayBuild() {
@@ -122,36 +130,41 @@ func (r *Reconciler) ensurePassword(ctx context.Context, s *scope) error {
 	return r.write(ctx, s, have, s.passwordSecret, map[string][]byte{names.PasswordKey: []byte(rand.Text())})
 }
 
-func (r *Reconciler) checkPassword(ctx context.Context, s *scope, ref v1alpha1.SecretKeyReference) error {
-	s.passwordSecret, s.passwordKey = ref.Name, ref.Key
-	if s.passwordKey == "" {
-		s.passwordKey = names.PasswordKey
-	}
+// checkPassword looks at a Secret key that the user names in a field.
+func (r *Reconciler) checkPassword(ctx context.Context, s *scope, field string, ref v1alpha1.SecretKeyReference) error {
 	have, err := r.secret(ctx, s, ref.Name)
 	if err != nil {
 		return err
 	}
-	if p, wrong := passwordProblem(s, have); wrong {
+	if p, wrong := passwordProblem(s, field, ref.Name, workload.KeyOf(ref), have); wrong {
 		s.problems = append(s.problems, p)
 	}
 	return nil
 }
 
-func passwordProblem(s *scope, have *corev1.Secret) (Problem, bool) {
-	field := workload.EngineOf(s.effective).Field("passwordSecretRef")
+func passwordProblem(s *scope, field, name, key string, have *corev1.Secret) (Problem, bool) {
 	switch {
 	case have == nil:
 		return Problem{Reason: v1alpha1.ReasonSecretNotFound, Message: fmt.Sprintf(
-			"%s.name: Secret %q does not exist in namespace %s: create it with the key %q, or remove the reference to have a password made",
-			field, s.passwordSecret, s.svc.Namespace, s.passwordKey)}, true
-	case have.Data[s.passwordKey] == nil:
+			"%s.name: Secret %q does not exist in namespace %s: create it with the key %q, or remove the reference", field, name, s.svc.Namespace, key)}, true
+	case have.Data[key] == nil:
 		return Problem{Reason: v1alpha1.ReasonSecretKeyMissing, Message: fmt.Sprintf(
-			"%s.key: Secret %q has no key %q: add it, or name another key", field, s.passwordSecret, s.passwordKey)}, true
-	case len(have.Data[s.passwordKey]) == 0:
+			"%s.key: Secret %q has no key %q: add it, or name another key", field, name, key)}, true
+	case len(have.Data[key]) == 0:
 		return Problem{Reason: v1alpha1.ReasonSecretKeyMissing, Message: fmt.Sprintf(
-			"%s.key: key %q of Secret %q is empty: an engine without a password is open to everybody; set it", field, s.passwordKey, s.passwordSecret)}, true
+			"%s.key: key %q of Secret %q is empty: an engine without a password is open to everybody; set it", field, key, name)}, true
+	case s.effective.Spec.Engine.PostgreSQL != nil && !printable(have.Data[key]):
+		return Problem{Reason: v1alpha1.ReasonSecretKeyMissing, Message: fmt.Sprintf(
+			"%s.key: key %q of Secret %q holds other than printable ASCII characters, which programs send in different ways: the password stays as it was; "+
+				"set another", field, key, name)}, true
 	}
 	return Problem{}, false
+}
+
+// printable reports whether a password is of printable ASCII; a line's end after it counts for nothing.
+func printable(password []byte) bool {
+	password = bytes.TrimRight(password, "\r\n")
+	return len(password) > 0 && !bytes.ContainsFunc(password, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
 // ensureCertificates makes and renews the service's authority and the members' certificates.

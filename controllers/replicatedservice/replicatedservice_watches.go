@@ -66,8 +66,11 @@ func (r *Reconciler) servicesOfSecret(ctx context.Context, obj client.Object) []
 
 func secretsOf(svc *v1alpha1.ReplicatedService) []string {
 	out := []string{names.CASecret(svc.Name), names.CertsSecret(svc.Name), names.AuthSecret(svc.Name)}
-	if ref := workload.EngineOf(svc).Password; ref != nil {
-		out = append(out, ref.Name)
+	engine := workload.EngineOf(svc)
+	for _, ref := range []*v1alpha1.SecretKeyReference{engine.Password, engine.Superuser} {
+		if ref != nil {
+			out = append(out, ref.Name)
+		}
 	}
 	return out
 }

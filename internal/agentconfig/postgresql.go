@@ -5,6 +5,8 @@ type PostgreSQL struct {
 	Port int `json:"port"`
 	// Persistent says that DataDir is a volume that outlives the pod.
 	Persistent bool `json:"persistent"`
+	// WALDir is a volume of its own for the WAL; empty: it is with the data.
+	WALDir string `json:"walDir,omitempty"`
 	// BinDir holds postgres and its tools; empty: they are looked for in PATH and in /usr/lib/postgresql.
 	BinDir string `json:"binDir,omitempty"`
 	// ApplicationName is the identity under which this member follows: its name, a dot, and something of this very pod.
@@ -16,6 +18,8 @@ type PostgreSQL struct {
 	Parameters map[string]string `json:"parameters,omitempty"`
 	// HBA are the user's lines of pg_hba.conf; none: every role may log in to every database with its password.
 	HBA []string `json:"hba,omitempty"`
+	// SuperuserLogin lets the role postgres in over the network, with TLS and its password.
+	SuperuserLogin bool `json:"superuserLogin,omitempty"`
 	// SynchronousCommit is what a commit waits for where the session does not say otherwise; empty: on.
 	SynchronousCommit string `json:"synchronousCommit,omitempty"`
 	// Database and Owner are made when the service is; both or neither.

@@ -31,10 +31,14 @@ const (
 	SecretDir = "/understudy/secret"
 	// DataDir is the engine's data volume.
 	DataDir = "/data"
+	// WALDir is the volume of PostgreSQL's WAL, where it has one of its own.
+	WALDir = "/wal"
 	// ConfigKey is the key of the agent's configuration in its ConfigMap.
 	ConfigKey = "agent.json"
 	// PasswordKey is the file name of the engine's password below SecretDir.
 	PasswordKey = "password"
+	// SuperuserKey is the file name of the superuser's password below SecretDir, where it may log in.
+	SuperuserKey = "superuser-password"
 	// ReplicationKey is the file name of the members' own password below SecretDir; with TLS there is none.
 	ReplicationKey = "replication-password"
 	// RunDir is a folder in memory for what the engine needs while it runs: its configuration, its socket, a password file.
@@ -45,6 +49,9 @@ const (
 
 // Member is the pod's name of the member with an ordinal.
 func Member(service string, ordinal int) string { return fmt.Sprintf("%s-%d", service, ordinal) }
+
+// Claim is the PersistentVolumeClaim that a StatefulSet makes for a member from a template.
+func Claim(template, member string) string { return template + "-" + member }
 
 // Ordinal is the number at the end of a member's name.
 func Ordinal(member string) (int, error) {

@@ -15,6 +15,8 @@ type Engine struct {
 	Port int32
 	// Password is where the user keeps the password; nil: the operator makes one.
 	Password *v1alpha1.SecretKeyReference
+	// Superuser is where the user keeps the superuser's; nil: it does not log in.
+	Superuser *v1alpha1.SecretKeyReference
 }
 
 // EngineOf reads the union.
@@ -27,7 +29,8 @@ func EngineOf(svc *v1alpha1.ReplicatedService) Engine {
 	}
 	switch e := svc.Spec.Engine; {
 	case e.PostgreSQL != nil:
-		return Engine{Name: postgresqlEngine, Port: either(e.PostgreSQL.Port, 5432), Password: e.PostgreSQL.PasswordSecretRef}
+		return Engine{Name: postgresqlEngine, Port: either(e.PostgreSQL.Port, 5432), Password: e.PostgreSQL.PasswordSecretRef,
+			Superuser: e.PostgreSQL.SuperuserPasswordSecretRef}
 	case e.Custom != nil:
 		return Engine{Name: "custom", Port: e.Custom.Port}
 	case e.Redis != nil:
@@ -73,12 +76,22 @@ func redisConfig(svc *v1alpha1.ReplicatedService) *agentconfig.Redis {
 	return config
 }
 
+// commitLevels are PostgreSQL's own names; On is its default.
+var commitLevels = map[v1alpha1.SynchronousCommit]string{
+	v1alpha1.CommitRemoteWrite: "remote_write", v1alpha1.CommitRemoteApply: "remote_apply",
+}
+
 func postgresqlConfig(svc *v1alpha1.ReplicatedService) *agentconfig.PostgreSQL {
 	p := svc.Spec.Engine.PostgreSQL
 	config := &agentconfig.PostgreSQL{
 		Port: int(EngineOf(svc).Port), Persistent: svc.Spec.Storage != nil, Parameters: texts(p.Parameters),
 		HBA: p.HostBasedAuthentication, Database: p.Database, Owner: p.Owner,
-		TLS: &agentconfig.PostgreSQLTLS{}, // the members' own certificates
+		SuperuserLogin:    p.SuperuserPasswordSecretRef != nil,
+		SynchronousCommit: commitLevels[p.SynchronousCommit],
+		TLS:               &agentconfig.PostgreSQLTLS{}, // the members' own certificates
+	}
+	if svc.Spec.Storage != nil && svc.Spec.Storage.WAL != nil {
+		config.WALDir = names.WALDir
 	}
 	for i := range members(svc) {
 		config.Members = append(config.Members, names.Member(svc.Name, i))

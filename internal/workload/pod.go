@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/names"
 )
 
@@ -60,10 +61,13 @@ func engineContainer(in Input) corev1.Container {
 			{Name: "config", MountPath: names.ConfigDir, ReadOnly: true},
 			{Name: "certs", MountPath: names.CertsDir, ReadOnly: true},
 			{Name: "secret", MountPath: names.SecretDir, ReadOnly: true},
-			{Name: dataVolume, MountPath: names.DataDir},
+			{Name: DataVolume, MountPath: names.DataDir},
 			{Name: "tmp", MountPath: "/tmp"},
 			{Name: "run", MountPath: names.RunDir},
 		},
+	}
+	if s := in.Service.Spec.Storage; s != nil && s.WAL != nil {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: WALVolume, MountPath: names.WALDir})
 	}
 	if t.Resources != nil {
 		c.Resources = *t.Resources
@@ -90,10 +94,34 @@ func volumes(in Input) []corev1.Volume {
 			DefaultMode:          ptr.To[int32](0o444),
 		}}},
 		secret("certs", names.CertsSecret(name)),
-		secret("secret", in.PasswordSecret, corev1.KeyToPath{Key: in.PasswordKey, Path: names.PasswordKey}),
+		passwords(in),
 	}
 	if in.Service.Spec.Storage == nil {
-		out = append(out, empty(dataVolume))
+		out = append(out, empty(DataVolume))
 	}
 	return out
+}
+
+// passwords is the volume of the engine's passwords, out of one Secret or two.
+func passwords(in Input) corev1.Volume {
+	from := func(secret, key, path string) corev1.VolumeProjection {
+		return corev1.VolumeProjection{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Items: []corev1.KeyToPath{{Key: key, Path: path}},
+		}}
+	}
+	sources := []corev1.VolumeProjection{from(in.PasswordSecret, in.PasswordKey, names.PasswordKey)}
+	if ref := EngineOf(in.Service).Superuser; ref != nil {
+		sources = append(sources, from(ref.Name, KeyOf(*ref), names.SuperuserKey))
+	}
+	return corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: sources, DefaultMode: ptr.To[int32](0o440),
+	}}}
+}
+
+// KeyOf is the key that a reference names.
+func KeyOf(ref v1alpha1.SecretKeyReference) string {
+	if ref.Key == "" {
+		return names.PasswordKey
+	}
+	return ref.Key
 }

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -13,7 +14,11 @@ import (
 	"understudy.dev/understudy/internal/names"
 )
 
-const dataVolume = "data"
+// DataVolume and WALVolume are the names of a member's volumes, and of their claim templates.
+const (
+	DataVolume = "data"
+	WALVolume  = "wal"
+)
 
 // StatefulSet runs the members. Pods are replaced only when somebody deletes them, in an order that suits the service.
 func StatefulSet(in Input) *appsv1.StatefulSet {
@@ -31,7 +36,7 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 		},
 	}
 	if s := svc.Spec.Storage; s != nil {
-		set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{dataClaim(svc)}
+		set.Spec.VolumeClaimTemplates = claims(svc)
 		keep := appsv1.RetainPersistentVolumeClaimRetentionPolicyType
 		if s.Retention == v1alpha1.DeleteVolumes {
 			keep = appsv1.DeletePersistentVolumeClaimRetentionPolicyType
@@ -43,17 +48,26 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 	return set
 }
 
-// dataClaim has few labels on purpose: a StatefulSet's claim templates cannot be changed.
-func dataClaim(svc *v1alpha1.ReplicatedService) corev1.PersistentVolumeClaim {
+// claims has few labels on purpose: a StatefulSet's claim templates cannot be changed.
+func claims(svc *v1alpha1.ReplicatedService) []corev1.PersistentVolumeClaim {
+	s := svc.Spec.Storage
+	out := []corev1.PersistentVolumeClaim{claim(svc, DataVolume, s.Size, s.StorageClassName)}
+	if s.WAL != nil {
+		out = append(out, claim(svc, WALVolume, s.WAL.Size, s.WAL.StorageClassName))
+	}
+	return out
+}
+
+func claim(svc *v1alpha1.ReplicatedService, volume string, size resource.Quantity, class *string) corev1.PersistentVolumeClaim {
 	return corev1.PersistentVolumeClaim{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
-		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: Selector(svc.Name)},
+		ObjectMeta: metav1.ObjectMeta{Name: volume, Labels: Selector(svc.Name)},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			StorageClassName: svc.Spec.Storage.StorageClassName,
+			StorageClassName: class,
 			VolumeMode:       ptr.To(corev1.PersistentVolumeFilesystem),
 			Resources: corev1.VolumeResourceRequirements{
-				Requests: corev1.ResourceList{corev1.ResourceStorage: svc.Spec.Storage.Size},
+				Requests: corev1.ResourceList{corev1.ResourceStorage: size},
 			},
 		},
 	}

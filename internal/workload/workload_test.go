@@ -146,6 +146,50 @@ func TestAgentConfig(t *testing.T) {
 	}
 }
 
+func postgresql(change ...func(*v1alpha1.ReplicatedServiceSpec)) Input {
+	return input(append([]func(*v1alpha1.ReplicatedServiceSpec){func(s *v1alpha1.ReplicatedServiceSpec) {
+		s.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
+		s.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
+	}}, change...)...)
+}
+
+// TestWALVolume: the claim, the mount and what the agent is told go together.
+func TestWALVolume(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		in := postgresql(func(s *v1alpha1.ReplicatedServiceSpec) {
+			if own {
+				s.Storage.WAL = &v1alpha1.WALStorageSpec{Size: resource.MustParse("4Gi"), StorageClassName: ptr.To("fast")}
+			}
+		})
+		set := StatefulSet(in)
+		var claims, mounts []string
+		for _, c := range set.Spec.VolumeClaimTemplates {
+			claims = append(claims, c.Name+" "+ptr.Deref(c.Spec.StorageClassName, "")+" "+c.Spec.Resources.Requests.Storage().String())
+		}
+		for _, m := range set.Spec.Template.Spec.Containers[0].VolumeMounts {
+			if m.MountPath == names.WALDir {
+				mounts = append(mounts, m.Name)
+			}
+		}
+		dir := postgresqlConfig(in.Service).WALDir
+		if own && (!slices.Equal(claims, []string{"data  1Gi", "wal fast 4Gi"}) || !slices.Equal(mounts, []string{"wal"}) || dir != names.WALDir) ||
+			!own && (!slices.Equal(claims, []string{"data  1Gi"}) || len(mounts) != 0 || dir != "") {
+			t.Errorf("own volume %t: claims %v, mounts %v, folder %q", own, claims, mounts, dir)
+		}
+	}
+}
+
+func TestCommitLevels(t *testing.T) {
+	for level, want := range map[v1alpha1.SynchronousCommit]string{
+		"": "", v1alpha1.CommitOn: "", v1alpha1.CommitRemoteWrite: "remote_write", v1alpha1.CommitRemoteApply: "remote_apply",
+	} {
+		in := postgresql(func(s *v1alpha1.ReplicatedServiceSpec) { s.Engine.PostgreSQL.SynchronousCommit = level })
+		if got := postgresqlConfig(in.Service).SynchronousCommit; got != want {
+			t.Errorf("%q: %q, want %q", level, got, want)
+		}
+	}
+}
+
 // TestRoleIsNarrow: agents may touch their own Lease and slices by name; create has no name, and is for one check only.
 func TestRoleIsNarrow(t *testing.T) {
 	for _, rule := range Role(input()).Rules {

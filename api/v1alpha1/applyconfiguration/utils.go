@@ -80,6 +80,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TemplateMetadataApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TimelineEntry"):
 		return &apiv1alpha1.TimelineEntryApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("WALStorageSpec"):
+		return &apiv1alpha1.WALStorageSpecApplyConfiguration{}
 
 	}
 	return nil

@@ -24,8 +24,11 @@ const (
 	lostFile  = "lost.json"
 )
 
-// disk is the data volume.
-type disk struct{ dir string }
+// clusters are the folders that may hold one.
+var clusters = []string{dataDir, initDir, copyDir, oldDir}
+
+// disk is the data volume, and the WAL volume where there is one.
+type disk struct{ dir, wal string }
 
 func (d disk) path(name string) string  { return filepath.Join(d.dir, name) }
 func (d disk) note(name string) string  { return filepath.Join(d.dir, stateDir, name) }
@@ -44,12 +47,13 @@ func (d disk) prepare() error {
 		return fmt.Errorf("preparing the data volume %s: %w: the engine's user must own it (fsGroup)", d.dir, err)
 	}
 	d.emptyTrash()
+	d.sweepWAL()
 	return d.private()
 }
 
 // private takes back from the group what a kubelet gave it (fsGroup): PostgreSQL refuses data that others than its user may write.
 func (d disk) private() error {
-	for _, name := range []string{dataDir, initDir, copyDir, oldDir} {
+	for _, name := range clusters {
 		if err := os.Chmod(d.path(name), 0o700); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("preparing %s: %w: the engine's user must own it", d.path(name), err)
 		}
@@ -57,11 +61,12 @@ func (d disk) private() error {
 	return nil
 }
 
-// discard removes a folder for good: out of the way at once, its content beside everything else.
+// discard removes a folder for good, with its WAL: out of the way at once, its content beside everything else.
 func (d disk) discard(name string) error {
 	if !exists(d.path(name)) {
 		return nil
 	}
+	wal := d.walOf(name)
 	trash, err := os.MkdirTemp(d.dir, trashDir)
 	if err != nil {
 		return fmt.Errorf("removing %s: %w", d.path(name), err)
@@ -69,7 +74,12 @@ func (d disk) discard(name string) error {
 	if err := renameDurably(d.path(name), filepath.Join(trash, name)); err != nil {
 		return err
 	}
-	go func() { _ = os.RemoveAll(trash) }()
+	go func() {
+		if wal != "" {
+			_ = os.RemoveAll(wal)
+		}
+		_ = os.RemoveAll(trash)
+	}()
 	return nil
 }
 
@@ -138,6 +148,9 @@ func (d disk) state() (diskState, wish, error) {
 	}
 	if !s.Data && exists(d.path(dataDir)) {
 		return s, w, d.foreign()
+	}
+	if s.Data && d.wal != "" {
+		return s, w, d.checkWAL()
 	}
 	return s, w, nil
 }

@@ -60,6 +60,9 @@ func (p *PostgreSQL) hba(d door) string {
 	if members && !tls {
 		lines = append(lines, "host replication,"+superuser+" "+replicator+" all scram-sha-256")
 	}
+	if clients := d == open || d == following; clients && tls && p.config.SuperuserLogin {
+		lines = append(lines, "hostssl all "+superuser+" all scram-sha-256")
+	}
 	lines = append(lines, "host all "+replicator+" all reject", "host all "+superuser+" all reject", "host replication all all reject")
 	switch {
 	case d == closed || d == membersOnly:

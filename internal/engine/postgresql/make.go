@@ -25,10 +25,14 @@ func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {
 	if encoding == "" {
 		encoding = "UTF8"
 	}
-	return p.recordedNamed(p.disk.note("init"), []string{
+	wal, err := p.disk.newWAL()
+	if err != nil {
+		return engine.Process{}, err
+	}
+	return p.recordedNamed(p.disk.note("init"), append([]string{
 		filepath.Join(bin, "initdb"), "--pgdata=" + p.disk.path(initDir), "--username=" + superuser, "--auth=trust",
 		"--data-checksums", "--locale=" + locale, "--encoding=" + encoding,
-	})
+	}, wal...))
 }
 
 // tellInit says how making a cluster failed, once.

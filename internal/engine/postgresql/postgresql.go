@@ -7,6 +7,7 @@ package postgresql
 import (
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"understudy.dev/understudy/internal/agentconfig"
@@ -19,6 +20,10 @@ type Secrets struct {
 	Replication string
 	// Owner of the database that is made with the service.
 	Owner string
+	// Superuser's, where it may log in.
+	Superuser string
+	// Again reads them anew; nil: they stay what they are.
+	Again func() (Secrets, error)
 }
 
 // PostgreSQL drives one server in this pod.
@@ -31,10 +36,14 @@ type PostgreSQL struct {
 	probing session // for probes
 	orders  session // for orders, so that neither waits for the other
 
+	changing atomic.Bool // passwords
+
 	mu         sync.Mutex
-	stage      step // what the process is that was started last
-	life       int  // grows with each process
+	proven     map[string]proven // by role
+	stage      step              // what the process is that was started last
+	life       int               // grows with each process
 	major      int
+	caughtUp   bool // this life of the server has replayed all that its files had
 	generation int
 	settings   settings
 	upstream   string // the address it is to follow
@@ -48,7 +57,7 @@ type PostgreSQL struct {
 
 // New makes the adapter. dir is the data volume, runDir a folder in memory.
 func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *PostgreSQL {
-	return &PostgreSQL{config: config, disk: disk{dir: dir}, runDir: runDir, secrets: secrets}
+	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir}, runDir: runDir, secrets: secrets}
 }
 
 var _ engine.Engine = (*PostgreSQL)(nil)

@@ -43,7 +43,9 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	return report, err
 }
 
-const lookQuery = "SELECT pg_catalog.pg_is_in_recovery(), w.status, w.sender_host, w.sender_port " +
+// The startup process waits for more only when it has replayed all that is in its files.
+const lookQuery = "SELECT pg_catalog.pg_is_in_recovery(), w.status, w.sender_host, w.sender_port, EXISTS (SELECT FROM pg_catalog.pg_stat_activity " +
+	"WHERE backend_type = 'walreceiver' OR backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')) " +
 	"FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true"
 
 // look reads what a report tells.
@@ -64,6 +66,9 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 	}
 	p.mu.Lock()
 	r.Upstream = p.upstream // while there is no link, it is where it tries
+	p.caughtUp = p.caughtUp || (row[4] == "t" && p.life == c.life)
+	// A server that was killed can be read long before it has replayed all that it received, and until then it tells too little.
+	r.Loading, r.Redirectable = !p.caughtUp, !p.caughtUp
 	p.mu.Unlock()
 	if row[2] != "" {
 		r.Upstream = net.JoinHostPort(row[2], row[3])
@@ -72,7 +77,8 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 	return r, nil
 }
 
-// tend proves at most once a second that a primary can commit, and ends connections that borrow a member's name.
+// tend proves at most once a second that a primary can commit, lets passwords follow their Secrets, and ends connections that borrow
+// a member's name.
 func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
 	p.mu.Lock()
 	due := time.Since(p.wroteAt) >= writeEvery && p.paused == nil
@@ -88,6 +94,9 @@ func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
 	p.wroteAt = time.Now()
 	p.mu.Unlock()
 	p.holdForAbsent(ctx, c)
+	if err := p.watchPasswords(ctx, c); err != nil {
+		return err
+	}
 	return p.endImpostors(ctx, c)
 }
 

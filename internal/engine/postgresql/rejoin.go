@@ -29,10 +29,14 @@ func (p *PostgreSQL) startCopy(bin string, w wish) (engine.Process, error) {
 	if err := p.disk.discard(copyDir); err != nil {
 		return engine.Process{}, err
 	}
-	return p.recorded(p.disk.note("copy"), []string{
+	wal, err := p.disk.newWAL()
+	if err != nil {
+		return engine.Process{}, err
+	}
+	return p.recorded(p.disk.note("copy"), append([]string{
 		filepath.Join(bin, "pg_basebackup"), "--pgdata=" + p.disk.path(copyDir), "--dbname=" + p.conninfo(w.Address, p.config.ApplicationName+rejoining),
 		"--wal-method=stream", "--checkpoint=fast", "--slot=" + slotName(p.config.Member), "--no-manifest", "--no-password",
-	}), nil
+	}, wal...)), nil
 }
 
 // startRewind takes the data back to where it parted from the primary's. From here on it is no cluster until that ended well.

@@ -138,6 +138,18 @@ func TestDoors(t *testing.T) {
 	if text := p.hba(open); !strings.Contains(text, "hostssl replication,postgres understudy all cert map=members") || strings.Contains(text, "understudy all scram") {
 		t.Errorf("with TLS members log in with their certificates alone:\n%s", text)
 	}
+	const root = "hostssl all postgres all scram-sha-256\n"
+	for d, want := range map[door]bool{closed: false, following: true, membersOnly: false, open: true} {
+		p.config.SuperuserLogin = true
+		text := p.hba(d)
+		at, reject := strings.Index(text, root), strings.Index(text, "host all postgres all reject")
+		if at >= 0 != want || reject < at {
+			t.Errorf("%s lets the superuser in: %t, want %t:\n%s", d, at >= 0, want, text)
+		}
+		if p.config.SuperuserLogin = false; strings.Contains(p.hba(d), root) {
+			t.Errorf("%s lets the superuser in though nobody asked for it", d)
+		}
+	}
 }
 
 func TestQuoting(t *testing.T) {

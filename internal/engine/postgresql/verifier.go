@@ -12,13 +12,8 @@ import (
 // verifier is what the server keeps of a password (SCRAM-SHA-256, RFC 5803): made here, so that the password itself is in no
 // statement and in no log.
 func verifier(what, password string) (string, error) {
-	for _, c := range password {
-		if c < ' ' || c > '~' {
-			return "", fmt.Errorf("reading %s: it must be of printable ASCII characters, since programs disagree on how others are sent", what)
-		}
-	}
-	if password == "" {
-		return "", fmt.Errorf("reading %s: it is empty", what)
+	if err := checkPassword(what, password); err != nil {
+		return "", err
 	}
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // it never fails

@@ -449,6 +449,13 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 5432
+    - name: superuserPasswordSecretRef
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.SecretKeyReference
+    - name: synchronousCommit
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.SynchronousCommit
+      default: true
 - name: dev.understudy.understudy.api.v1alpha1.PrimaryStatus
   map:
     fields:
@@ -645,6 +652,11 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: storageClassName
       type:
         scalar: string
+    - name: wal
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.WALStorageSpec
+- name: dev.understudy.understudy.api.v1alpha1.SynchronousCommit
+  scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.SynchronousSpec
   map:
     fields:
@@ -682,6 +694,15 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.VolumeRetention
   scalar: string
+- name: dev.understudy.understudy.api.v1alpha1.WALStorageSpec
+  map:
+    fields:
+    - name: size
+      type:
+        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+    - name: storageClassName
+      type:
+        scalar: string
 - name: io.k8s.api.core.v1.PullPolicy
   scalar: string
 - name: io.k8s.api.core.v1.ResourceClaim

@@ -18,8 +18,19 @@ type PostgreSQLSpecApplyConfiguration struct {
 	// owner of that database.
 	Owner *string `json:"owner,omitempty"`
 	// passwordSecretRef names the Secret key with the owner's password. If absent, the operator makes the Secret
-	// NAME-auth with the key "password".
+	// NAME-auth with the key "password". The password follows the Secret, a minute or two after it changes, and one that was set
+	// by SQL does not last.
 	PasswordSecretRef *SecretKeyReferenceApplyConfiguration `json:"passwordSecretRef,omitempty"`
+	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
+	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
+	// Understudy sets, so give it to people and migrations, not to applications.
+	SuperuserPasswordSecretRef *SecretKeyReferenceApplyConfiguration `json:"superuserPasswordSecretRef,omitempty"`
+	// synchronousCommit is what a commit waits for at the quorum's replicas. RemoteWrite: their kernels have it. It outlives
+	// their engines, containers and pods, and each failover counts it; a replica whose node crashes may lose the last moments,
+	// and a commit is lost if the primary fails before that replica caught up again. On: their disks have it. RemoteApply:
+	// readers there see it, so a commit also waits for a query that holds up replay. With mode Asynchronous no replica is
+	// waited for.
+	SynchronousCommit *apiv1alpha1.SynchronousCommit `json:"synchronousCommit,omitempty"`
 	// parameters are settings of postgresql.conf, by name.
 	Parameters map[string]apiv1alpha1.ParameterValue `json:"parameters,omitempty"`
 	// hostBasedAuthentication are lines of pg_hba.conf, put after the lines Understudy needs itself.
@@ -61,6 +72,22 @@ func (b *PostgreSQLSpecApplyConfiguration) WithOwner(value string) *PostgreSQLSp
 // If called multiple times, the PasswordSecretRef field is set to the value of the last call.
 func (b *PostgreSQLSpecApplyConfiguration) WithPasswordSecretRef(value *SecretKeyReferenceApplyConfiguration) *PostgreSQLSpecApplyConfiguration {
 	b.PasswordSecretRef = value
+	return b
+}
+
+// WithSuperuserPasswordSecretRef sets the SuperuserPasswordSecretRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SuperuserPasswordSecretRef field is set to the value of the last call.
+func (b *PostgreSQLSpecApplyConfiguration) WithSuperuserPasswordSecretRef(value *SecretKeyReferenceApplyConfiguration) *PostgreSQLSpecApplyConfiguration {
+	b.SuperuserPasswordSecretRef = value
+	return b
+}
+
+// WithSynchronousCommit sets the SynchronousCommit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SynchronousCommit field is set to the value of the last call.
+func (b *PostgreSQLSpecApplyConfiguration) WithSynchronousCommit(value apiv1alpha1.SynchronousCommit) *PostgreSQLSpecApplyConfiguration {
+	b.SynchronousCommit = &value
 	return b
 }
 

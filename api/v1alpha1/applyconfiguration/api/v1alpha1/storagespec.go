@@ -10,12 +10,15 @@ import (
 // StorageSpecApplyConfiguration represents a declarative configuration of the StorageSpec type for use
 // with apply.
 //
-// StorageSpec asks for one volume a member.
+// StorageSpec asks for volumes for each member.
 type StorageSpecApplyConfiguration struct {
-	// size of each member's data volume. It can grow where the storage class allows it.
+	// size of each member's data volume. It may grow, and the members' volumes with it where their storage class allows expansion.
 	Size *resource.Quantity `json:"size,omitempty"`
 	// storageClassName of the volumes; the cluster's default without it.
 	StorageClassName *string `json:"storageClassName,omitempty"`
+	// wal gives PostgreSQL's write-ahead log a volume of its own, so that neither fills nor slows the other. Only with
+	// engine.postgresql, and only from the beginning.
+	WAL *WALStorageSpecApplyConfiguration `json:"wal,omitempty"`
 	// retention says what happens to the volumes when the service is deleted or made smaller.
 	Retention *apiv1alpha1.VolumeRetention `json:"retention,omitempty"`
 }
@@ -39,6 +42,14 @@ func (b *StorageSpecApplyConfiguration) WithSize(value resource.Quantity) *Stora
 // If called multiple times, the StorageClassName field is set to the value of the last call.
 func (b *StorageSpecApplyConfiguration) WithStorageClassName(value string) *StorageSpecApplyConfiguration {
 	b.StorageClassName = &value
+	return b
+}
+
+// WithWAL sets the WAL field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the WAL field is set to the value of the last call.
+func (b *StorageSpecApplyConfiguration) WithWAL(value *WALStorageSpecApplyConfiguration) *StorageSpecApplyConfiguration {
+	b.WAL = value
 	return b
 }
 
