@@ -171,7 +171,7 @@ func TestLoweredParametersDoNotStopAStandby(t *testing.T) {
 	m := newMember(t, 0).start().running()
 	m.promote(engine.Quorum{})
 	m.kill()
-	m.config.Parameters["max_connections"] = "12"
+	m.ask(with(map[string]string{"max_connections": "12"}))
 	m.start().running()
 	least := floors(m.data())
 	if least["max_connections"] != 20 || least["max_wal_senders"] != 12 || least["max_locks_per_transaction"] != 64 {

@@ -71,10 +71,10 @@ var alsoOurs = []string{"data_directory", "external_pid_file", "include", "inclu
 var parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$`)
 
 // checkParameters refuses what a user may not set.
-func (p *PostgreSQL) checkParameters() error {
+func (p *PostgreSQL) checkParameters(parameters map[string]string) error {
 	ours := p.fixed()
-	for _, name := range slices.Sorted(maps.Keys(p.config.Parameters)) {
-		value, lower := p.config.Parameters[name], strings.ToLower(name)
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		value, lower := parameters[name], strings.ToLower(name)
 		refuse := func(why string) error {
 			return fmt.Errorf("configuring PostgreSQL: parameter %q = %q %s", name, value, why)
 		}
@@ -103,9 +103,11 @@ func tooFew(value string, least int) bool {
 }
 
 // configuration is postgresql.conf: our defaults, what the user set, and last the file of what changes while it runs.
-func (p *PostgreSQL) configuration() string {
+func (p *PostgreSQL) configuration() string { return p.configurationOf(p.used()) }
+
+func (p *PostgreSQL) configurationOf(r agentconfig.Reloadable) string {
 	lines := defaults(p.config)
-	for k, v := range p.config.Parameters {
+	for k, v := range r.Parameters {
 		lines[strings.ToLower(k)] = v
 	}
 	raise(lines, floors(p.data()))

@@ -2,7 +2,6 @@ package postgresql
 
 import (
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,20 +79,4 @@ func (p *PostgreSQL) wished() (wish, error) {
 	var w wish
 	_, err := loadJSON(p.disk.note(wishFile), &w)
 	return w, err
-}
-
-// checkName is where the check of this very configuration is recorded: a new pod and a new configuration are checked anew.
-func (p *PostgreSQL) checkName() string {
-	return p.run("check-" + digest(p.configuration()+strings.Join(p.serverArgs(""), "\n")))
-}
-
-func (p *PostgreSQL) checked() outcome {
-	raw, err := os.ReadFile(p.checkName() + ".exit")
-	switch {
-	case err != nil:
-		return unknown
-	case strings.TrimSpace(string(raw)) == "0":
-		return succeed
-	}
-	return failed
 }

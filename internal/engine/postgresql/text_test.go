@@ -94,13 +94,13 @@ func TestParametersThatAreRefused(t *testing.T) {
 		"max_wal_senders": "3", "synchronous_commit": "off",
 	} {
 		p := New(agentconfig.PostgreSQL{Members: []string{"db-0"}, Parameters: map[string]string{name: value}}, "/d", "/r", Secrets{})
-		if err := p.checkParameters(); err == nil || !strings.Contains(err.Error(), "parameter") {
+		if err := p.checkParameters(p.used().Parameters); err == nil || !strings.Contains(err.Error(), "parameter") {
 			t.Errorf("%s = %q: %v", name, value, err)
 		}
 	}
 	good := map[string]string{"work_mem": "1MB", "Wal_Level": "logical", "pg_stat_statements.max": "100", "log_line_prefix": `%m '\`, "max_wal_senders": "20"}
 	p := New(agentconfig.PostgreSQL{Members: []string{"db-0"}, Parameters: good}, "/d", "/r", Secrets{})
-	if err := p.checkParameters(); err != nil {
+	if err := p.checkParameters(p.used().Parameters); err != nil {
 		t.Error(err)
 	}
 	text := p.configuration()
@@ -129,13 +129,13 @@ func TestLinesOfHBAThatAreRefused(t *testing.T) {
 func TestDoors(t *testing.T) {
 	p := New(agentconfig.PostgreSQL{HBA: []string{"host app app all md5"}}, "/d", "/r", Secrets{})
 	for d, want := range map[door][2]bool{closed: {false, false}, following: {false, true}, membersOnly: {true, false}, open: {true, true}} {
-		text := p.hba(d)
+		text := p.hba(d, p.used().HBA)
 		if got := [2]bool{strings.Contains(text, "host replication,postgres understudy all scram"), strings.Contains(text, "host app app all md5")}; got != want {
 			t.Errorf("%s lets members and clients in: %v, want %v:\n%s", d, got, want, text)
 		}
 	}
 	p.config.TLS = &agentconfig.PostgreSQLTLS{}
-	if text := p.hba(open); !strings.Contains(text, "hostssl replication,postgres understudy all cert map=members") || strings.Contains(text, "understudy all scram") {
+	if text := p.hba(open, p.used().HBA); !strings.Contains(text, "hostssl replication,postgres understudy all cert map=members") || strings.Contains(text, "understudy all scram") {
 		t.Errorf("with TLS members log in with their certificates alone:\n%s", text)
 	}
 }
