@@ -41,6 +41,9 @@ func (p *PostgreSQL) use(r agentconfig.Reloadable) {
 
 // Reconfigure takes in parameters and lines of pg_hba.conf. A server that does not run takes them in when it is started.
 func (p *PostgreSQL) Reconfigure(ctx context.Context, config agentconfig.Config) (engine.Configuration, error) {
+	if config.PostgreSQL == nil {
+		return engine.Configuration{}, errors.New("configuring PostgreSQL: the configuration is of another engine")
+	}
 	want := config.PostgreSQL.Reloadable()
 	p.mu.Lock()
 	p.tuning.wanted = want

@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,6 +112,38 @@ func TestParametersThatAreRefused(t *testing.T) {
 	}
 	if !strings.HasSuffix(text, "include '/r/managed.conf'\n") || strings.Count(text, "wal_level") != 1 {
 		t.Errorf("configuration:\n%s", text)
+	}
+}
+
+func TestOwnedIsComplete(t *testing.T) {
+	p := New(agentconfig.PostgreSQL{TLS: &agentconfig.PostgreSQLTLS{}}, "/d", "/r", Secrets{})
+	for _, name := range append(sortedKeys(p.fixed()), managedNames...) {
+		if !slices.Contains(Owned, name) {
+			t.Errorf("%s could be set by a user", name)
+		}
+	}
+}
+
+func TestComplaint(t *testing.T) {
+	for log, want := range map[string]string{
+		"2026 GMT [1] LOG:  skipping missing configuration file \"/x\"\n2026 GMT [1] LOG:  unrecognized configuration parameter \"a\" in file \"/r/c\" line 2\n" +
+			"2026 GMT [1] FATAL:  configuration file \"/r/c\" contains errors\n": `unrecognized configuration parameter "a"`,
+		"1 LOG:  invalid value for parameter \"b\": \"x\"\n1 HINT:  Valid units are.\n": `invalid value for parameter "b": "x"; Valid units are.`,
+		"postgres: superuser_reserved_connections (9) must be less\n":                  "superuser_reserved_connections (9) must be less",
+		"no such file": "no such file", "": "it said nothing",
+	} {
+		if got := complaint(log); got != want {
+			t.Errorf("%q became %q, want %q", log, got, want)
+		}
+	}
+}
+
+func TestRaise(t *testing.T) {
+	for value, want := range map[string]string{"12": "20", " 12 ": "20", "0x14": "0x14", "1e1": "20", "30": "30", "many": "many", "-1": "-1"} {
+		lines := map[string]string{"max_connections": value}
+		if raise(lines, map[string]int{"max_connections": 20}); lines["max_connections"] != want {
+			t.Errorf("%q became %q, want %q", value, lines["max_connections"], want)
+		}
 	}
 }
 
