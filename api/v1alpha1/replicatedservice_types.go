@@ -556,7 +556,8 @@ type ReplicatedServiceStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions that are always present: Ready, Reconciling, Stalled, Available, Redundant, FailoverPossible.
+	// conditions that are always present: Ready, Reconciling, Stalled, Available, Redundant, FailoverPossible,
+	// ConfigurationApplied.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16

@@ -98,13 +98,13 @@ func (p *PostgreSQL) choose() error {
 	k := p.loadKept()
 	var first error
 	all := p.candidates(k)
-	for _, r := range all {
+	for i, r := range all {
 		err := errors.Join(p.checkParameters(r.Parameters), checkHBA(r.HBA), p.failedTrial(k, r))
 		if err == nil && p.checkedOf(r) != failed {
 			p.use(r)
 			return nil
 		}
-		if first == nil {
+		if i == 0 {
 			first = err
 		}
 	}
@@ -119,7 +119,7 @@ func (p *PostgreSQL) choose() error {
 func (p *PostgreSQL) refuseStart(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tuning.told = engine.Configuration{Judged: p.tuning.inUse.Digest(), Refused: why.Error()}
+	p.tuning.told = engine.Configuration{Judged: p.tuning.wanted.Digest(), Refused: why.Error()}
 }
 
 // refusedByCheck tells what the server's own check found, once: after a pause it is checked again, since a fault may lie

@@ -39,6 +39,17 @@ func (p *PostgreSQL) use(r agentconfig.Reloadable) {
 	p.tuning.inUse = r
 }
 
+// useIn is use while a server runs: the next one is given its own when it is started.
+func (p *PostgreSQL) useIn(life int, r agentconfig.Reloadable) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life != life {
+		return errEnded
+	}
+	p.tuning.inUse = r
+	return nil
+}
+
 // Reconfigure takes in parameters and lines of pg_hba.conf. A server that does not run takes them in when it is started.
 func (p *PostgreSQL) Reconfigure(ctx context.Context, config agentconfig.Config) (engine.Configuration, error) {
 	if config.PostgreSQL == nil {
@@ -161,7 +172,9 @@ func (p *PostgreSQL) judgeConfiguration(ctx context.Context, c *conn, k kept, wa
 
 // takeIn makes the files of a configuration, and returns when they are in force.
 func (p *PostgreSQL) takeIn(ctx context.Context, c *conn, r agentconfig.Reloadable) error {
-	p.use(r)
+	if err := p.useIn(c.life, r); err != nil {
+		return err
+	}
 	if err := p.writeConfiguration(c.life); err != nil {
 		return err
 	}

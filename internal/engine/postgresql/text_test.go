@@ -129,7 +129,7 @@ func TestComplaint(t *testing.T) {
 		"2026 GMT [1] LOG:  skipping missing configuration file \"/x\"\n2026 GMT [1] LOG:  unrecognized configuration parameter \"a\" in file \"/r/c\" line 2\n" +
 			"2026 GMT [1] FATAL:  configuration file \"/r/c\" contains errors\n": `unrecognized configuration parameter "a"`,
 		"1 LOG:  invalid value for parameter \"b\": \"x\"\n1 HINT:  Valid units are.\n": `invalid value for parameter "b": "x"; Valid units are.`,
-		"postgres: superuser_reserved_connections (9) must be less\n":                  "superuser_reserved_connections (9) must be less",
+		"postgres: superuser_reserved_connections (9) must be less\n":                   "superuser_reserved_connections (9) must be less",
 		"no such file": "no such file", "": "it said nothing",
 	} {
 		if got := complaint(log); got != want {
@@ -139,7 +139,7 @@ func TestComplaint(t *testing.T) {
 }
 
 func TestRaise(t *testing.T) {
-	for value, want := range map[string]string{"12": "20", " 12 ": "20", "0x14": "0x14", "1e1": "20", "30": "30", "many": "many", "-1": "-1"} {
+	for value, want := range map[string]string{"12": "20", "\t12": "20", "0x14": "0x14", "1e1": "20", "30": "30", "many": "many", "-1": "-1"} {
 		lines := map[string]string{"max_connections": value}
 		if raise(lines, map[string]int{"max_connections": 20}); lines["max_connections"] != want {
 			t.Errorf("%q became %q, want %q", value, lines["max_connections"], want)
