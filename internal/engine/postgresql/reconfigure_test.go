@@ -220,3 +220,18 @@ func TestFirstConfigurationIsRefused(t *testing.T) {
 		m.accepts(with(nil))
 	}
 }
+
+// Data that comes without a note of what was accepted, and lines with a fault: members come in, and clients do not.
+func TestLinesWithAFaultKeepOnlyClientsOut(t *testing.T) {
+	t.Parallel()
+	bad := with(nil, "host all all all magic")
+	a := newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.HBA = bad.HBA }).start().running()
+	a.refuses(bad, "magic")
+	a.promote(engine.Quorum{})
+	if _, err := a.client(); err == nil {
+		t.Error("a client was let in by lines that nobody asked for")
+	}
+	newMember(t, 1).start().running().follows(a)
+	a.accepts(with(nil))
+	a.mustClient()
+}
