@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/engine/postgresql"
 )
 
 // TestRefusals: what the API server itself refuses names the field and the remedy.
@@ -19,6 +20,16 @@ func TestRefusals(t *testing.T) {
 		svc := redis("refused")
 		change(&svc.Spec)
 		return svc
+	}
+	database := func(change func(*v1alpha1.PostgreSQLSpec)) client.Object {
+		return service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			p := &v1alpha1.PostgreSQLSpec{}
+			change(p)
+			spec.Engine, spec.Storage = v1alpha1.EngineSpec{PostgreSQL: p}, &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
+		})
+	}
+	lines := func(all ...string) client.Object {
+		return database(func(p *v1alpha1.PostgreSQLSpec) { p.HostBasedAuthentication = all })
 	}
 	policy := func(change func(*v1alpha1.FailoverPolicySpec)) client.Object {
 		p := &v1alpha1.FailoverPolicy{ObjectMeta: metav1.ObjectMeta{Name: "refused"}}
@@ -63,6 +74,24 @@ func TestRefusals(t *testing.T) {
 		"a parameter of two lines": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory": "1mb\nreplicaof evil 6379"}
 		}), "a value is one line"},
+		"a parameter of PostgreSQL that is ours": {database(func(p *v1alpha1.PostgreSQLSpec) {
+			p.Parameters = map[string]v1alpha1.ParameterValue{"Listen_Addresses": "x"}
+		}), "holds a parameter that Understudy sets itself"},
+		"a target of recovery": {database(func(p *v1alpha1.PostgreSQLSpec) {
+			p.Parameters = map[string]v1alpha1.ParameterValue{"recovery_target_xid": "1"}
+		}), "holds a parameter that Understudy sets itself"},
+		"a parameter that has no name": {database(func(p *v1alpha1.PostgreSQLSpec) {
+			p.Parameters = map[string]v1alpha1.ParameterValue{"work mem": "1"}
+		}), "a name is letters, digits and underscores"},
+		"a parameter of PostgreSQL of two lines": {database(func(p *v1alpha1.PostgreSQLSpec) {
+			p.Parameters = map[string]v1alpha1.ParameterValue{"work_mem": "1MB\nport = 1"}
+		}), "a value is one line without control characters"},
+		"a local line":             {lines("local all all trust"), "a line begins with host"},
+		"a short line":             {lines("host all all all md5", "host all all all"), "a line has at least five fields"},
+		"a line for replication":   {lines("host app,replication all all trust"), "replication is the members' own"},
+		"a line that reads a file": {lines("host @dbs all all md5"), "a line is one line without @"},
+		"two lines in one":         {lines("host all all all md5\nlocal all all trust"), "a line is one line"},
+		"a line that goes on":      {lines("host all all all md5 \\"), "a line is one line"},
 		"a lease shorter than its heartbeats": {policy(func(spec *v1alpha1.FailoverPolicySpec) {
 			spec.Detection = v1alpha1.DetectionSpec{HeartbeatIntervalMilliseconds: 1000, SuspectAfterMilliseconds: 3000, LeaseDurationMilliseconds: 2000}
 		}), "leaseDurationMilliseconds must be at least 3 × heartbeatIntervalMilliseconds"},
@@ -112,4 +141,30 @@ func TestRefusedChanges(t *testing.T) {
 	if err := api.Create(s.ctx, long); err == nil || !strings.Contains(err.Error(), "metadata.name must be a DNS label of at most 40 characters") {
 		t.Errorf("a name of 41 characters: %v", err)
 	}
+}
+
+// TestOwnedParameters: the API refuses whatever the engine's adapter would.
+func TestOwnedParameters(t *testing.T) {
+	s := newStage(t)
+	for _, name := range postgresql.Owned {
+		svc := redis("owned")
+		svc.Namespace = s.namespace
+		svc.Spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{Parameters: map[string]v1alpha1.ParameterValue{name: "1"}}}
+		svc.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
+		if err := api.Create(t.Context(), svc); err == nil || !strings.Contains(err.Error(), "Understudy sets itself") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestParametersThatAreTaken: what the rules must let through.
+func TestParametersThatAreTaken(t *testing.T) {
+	s := newStage(t)
+	svc := redis("taken")
+	svc.Spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{
+		Parameters:              map[string]v1alpha1.ParameterValue{"work_mem": "8MB", "DateStyle": "iso, dmy", "pg_stat_statements.max": "100", "log_line_prefix": `%m '\ü`},
+		HostBasedAuthentication: []string{"host all all 10.0.0.0/8 scram-sha-256", "hostssl\tapp  \"a b\" samenet cert clientcert=verify-full", "host all all 10.0.0.0 255.0.0.0 md5"},
+	}}
+	svc.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
+	s.create(svc)
 }

@@ -14,6 +14,9 @@ const (
 	ConditionRedundant = "Redundant"
 	// ConditionFailoverPossible: at least one replica could take over now. False names each and what refused it.
 	ConditionFailoverPossible = "FailoverPossible"
+	// ConditionConfigurationApplied: every member runs with the engine's parameters of the spec. False says which member does
+	// not, why, and what to do; the service goes on with what it had.
+	ConditionConfigurationApplied = "ConfigurationApplied"
 )
 
 // Reasons of the conditions of a ReplicatedService.
@@ -64,6 +67,18 @@ const (
 	ReasonNameTaken = "NameTaken"
 	// ReasonNotStalled: nothing needs a person.
 	ReasonNotStalled = "NotStalled"
+	// ReasonConfigurationInForce: every member runs with the engine's parameters of the spec.
+	ReasonConfigurationInForce = "ConfigurationInForce"
+	// ReasonConfigurationRefused: the engine refused a parameter or a line, and goes on with what it had.
+	ReasonConfigurationRefused = "ConfigurationRefused"
+	// ReasonRestartRequired: a parameter takes effect only when a member's engine is started again.
+	ReasonRestartRequired = "RestartRequired"
+	// ReasonApplying: not every member has read the newest parameters yet.
+	ReasonApplying = "Applying"
+	// ReasonMembersUnreachable: what a member runs with is not known.
+	ReasonMembersUnreachable = "MembersUnreachable"
+	// ReasonReadAtStart: the engine reads its parameters only when a member starts; Reconciling names pods that run older ones.
+	ReasonReadAtStart = "ReadAtStart"
 	// ReasonReconciled: the spec was carried out.
 	ReasonReconciled = "Reconciled"
 )

@@ -166,15 +166,26 @@ type PostgreSQLSpec struct {
 	// +optional
 	SynchronousCommit SynchronousCommit `json:"synchronousCommit,omitempty"`
 
-	// parameters are settings of postgresql.conf, by name.
+	// parameters are settings of postgresql.conf, by name. The members take a change in within about a minute, without a
+	// restart where PostgreSQL needs none; each member's own server checks it first, and what it refuses changes nothing: see the
+	// condition ConfigurationApplied. Parameters that Understudy sets itself (port, listen_addresses, hba_file, primary_conninfo,
+	// synchronous_standby_names, ssl, fsync, recovery_target and the like) are refused.
 	// +kubebuilder:validation:MaxProperties=128
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 128 && k.matches('^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)?$'))",message="engine.postgresql.parameters: a name is letters, digits and underscores, with one dot before an extension's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !self[k].matches('[\\x00-\\x1f\\x7f]'))",message="engine.postgresql.parameters: a value is one line without control characters"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['config_file', 'hba_file', 'ident_file', 'listen_addresses', 'port', 'unix_socket_directories', 'unix_socket_permissions', 'cluster_name', 'hot_standby', 'fsync', 'full_page_writes', 'wal_log_hints', 'restart_after_crash', 'recovery_target_timeline', 'wal_retrieve_retry_interval', 'wal_receiver_status_interval', 'ssl', 'ssl_cert_file', 'ssl_key_file', 'ssl_ca_file', 'primary_conninfo', 'primary_slot_name', 'synchronous_standby_names', 'understudy.generation', 'data_directory', 'external_pid_file', 'include', 'include_dir', 'include_if_exists', 'synchronous_commit', 'restore_command', 'archive_cleanup_command', 'recovery_end_command', 'recovery_min_apply_delay', 'promote_trigger_file', 'allow_alter_system', 'ignore_invalid_pages', 'zero_damaged_pages', 'transaction_read_only', 'default_transaction_read_only', 'sync_replication_slots', 'synchronized_standby_slots']) && !k.lowerAscii().startsWith('recovery_target'))",message="engine.postgresql.parameters holds a parameter that Understudy sets itself (port, listen_addresses, hba_file, primary_conninfo, synchronous_standby_names, ssl, fsync, recovery_target and the like): remove it"
 	// +optional
 	Parameters map[string]ParameterValue `json:"parameters,omitempty"`
 
-	// hostBasedAuthentication are lines of pg_hba.conf, put after the lines Understudy needs itself.
+	// hostBasedAuthentication are lines of pg_hba.conf, put after the lines Understudy needs itself. None: every role may log in
+	// to every database with its password. The members take a change in within about a minute; sessions that are open stay.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=512
 	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:XValidation:rule="self.all(l, l.matches('^host(ssl|nossl|gssenc|nogssenc)?[ \\t]'))",message="engine.postgresql.hostBasedAuthentication: a line begins with host, hostssl, hostnossl, hostgssenc or hostnogssenc"
+	// +kubebuilder:validation:XValidation:rule="self.all(l, l.matches('^[^ \\t]+([ \\t]+[^ \\t]+){4}'))",message="engine.postgresql.hostBasedAuthentication: a line has at least five fields: TYPE DATABASE USER ADDRESS METHOD"
+	// +kubebuilder:validation:XValidation:rule="self.all(l, !l.matches('^[^ \\t]+[ \\t]+[^ \\t]*replication'))",message="engine.postgresql.hostBasedAuthentication: replication is the members' own: name databases"
+	// +kubebuilder:validation:XValidation:rule="self.all(l, !l.matches('[@\\x00-\\x08\\x0a-\\x1f\\x7f]') && !l.endsWith('\\\\'))",message="engine.postgresql.hostBasedAuthentication: a line is one line without @: name what is meant instead of a file"
 	// +listType=atomic
 	// +optional
 	HostBasedAuthentication []string `json:"hostBasedAuthentication,omitempty"`
@@ -600,7 +611,8 @@ type ReplicatedServiceStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions that are always present: Ready, Reconciling, Stalled, Available, Redundant, FailoverPossible.
+	// conditions that are always present: Ready, Reconciling, Stalled, Available, Redundant, FailoverPossible,
+	// ConfigurationApplied.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16

@@ -73,7 +73,8 @@ func checkPlace() error {
 
 func assemble(log logr.Logger) (agent.Host, error) {
 	var o agent.Host
-	config, err := agentconfig.Load(names.ConfigDir + "/" + names.ConfigKey)
+	load := func() (agentconfig.Config, error) { return agentconfig.Load(names.ConfigDir + "/" + names.ConfigKey) }
+	config, err := load()
 	if err != nil {
 		return o, err
 	}
@@ -103,7 +104,7 @@ func assemble(log logr.Logger) (agent.Host, error) {
 	}
 	return agent.Host{
 		Options: agent.Options{
-			Config: config, Self: failover.Run{Member: member, PodUID: uid, BootID: failover.BootID(boot, uuid.NewString())}, Ordinal: ordinal,
+			Config: config, LoadConfig: load, Self: failover.Run{Member: member, PodUID: uid, BootID: failover.BootID(boot, uuid.NewString())}, Ordinal: ordinal,
 			IPs: ips, Node: os.Getenv("NODE_NAME"), Binary: "/proc/self/exe", Log: log, NewID: uuid.NewString,
 			Engine: adapter,
 		},

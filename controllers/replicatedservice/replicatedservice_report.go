@@ -59,6 +59,7 @@ func eventsOf(before, after v1alpha1.ReplicatedServiceStatus) []tale {
 		c := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionAvailable)
 		out = append(out, tale{corev1.EventTypeWarning, c.Reason, "Observe", c.Message})
 	}
+	out = append(out, configurationTale(before, after)...)
 	single := func(s v1alpha1.ReplicatedServiceStatus) bool {
 		return reason(s, v1alpha1.ConditionFailoverPossible) == v1alpha1.ReasonSingleReplica
 	}

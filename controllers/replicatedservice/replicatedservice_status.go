@@ -22,7 +22,7 @@ const lagGranularity = 64 << 10
 // conditionOrder is the order in which conditions stand in the status.
 var conditionOrder = []string{
 	v1alpha1.ConditionReady, v1alpha1.ConditionAvailable, v1alpha1.ConditionRedundant,
-	v1alpha1.ConditionFailoverPossible, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled,
+	v1alpha1.ConditionFailoverPossible, v1alpha1.ConditionConfigurationApplied, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled,
 }
 
 // observation is a condition before it has a time.
@@ -62,11 +62,12 @@ func computeStatus(s *scope) v1alpha1.ReplicatedServiceStatus {
 
 func setConditions(s *scope, out *v1alpha1.ReplicatedServiceStatus) {
 	seen := map[string]observation{
-		v1alpha1.ConditionAvailable:        available(s),
-		v1alpha1.ConditionRedundant:        redundant(s),
-		v1alpha1.ConditionFailoverPossible: failoverPossible(s),
-		v1alpha1.ConditionReconciling:      reconciling(s),
-		v1alpha1.ConditionStalled:          stalled(s),
+		v1alpha1.ConditionAvailable:            available(s),
+		v1alpha1.ConditionRedundant:            redundant(s),
+		v1alpha1.ConditionFailoverPossible:     failoverPossible(s),
+		v1alpha1.ConditionReconciling:          reconciling(s),
+		v1alpha1.ConditionStalled:              stalled(s),
+		v1alpha1.ConditionConfigurationApplied: configurationApplied(s),
 	}
 	seen[v1alpha1.ConditionReady] = readiness(s, seen)
 	for _, kind := range conditionOrder {

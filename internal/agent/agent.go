@@ -27,10 +27,12 @@ type Options struct {
 	Node    string
 	Binary  string // this program, to start guards from
 	Engine  engine.Engine
-	Kube    Kube
-	Log     logr.Logger
-	NewID   func() string // of data, never the same twice
-	Without failover.Rule // rules switched off, for tests
+	// LoadConfig reads the configuration anew, for what of it may change while the agent runs; nil: nothing may.
+	LoadConfig func() (agentconfig.Config, error)
+	Kube       Kube
+	Log        logr.Logger
+	NewID      func() string // of data, never the same twice
+	Without    failover.Rule // rules switched off, for tests
 
 	World     World
 	Guard     Guard
@@ -77,9 +79,11 @@ type Agent struct {
 	fencedAt     failover.Instant
 	renumberedAt failover.Instant
 	diskLogged   failover.Instant
-	troubled     string         // the kind of durable write that failed
-	diskTrouble  string         // and why
-	unclaimed    failover.Epoch // of a renumbering whose note is not on disk yet
+	troubled     string               // the kind of durable write that failed
+	diskTrouble  string               // and why
+	unclaimed    failover.Epoch       // of a renumbering whose note is not on disk yet
+	tuned        engine.Configuration // how far the engine is with its configuration
+	tuneTrouble  string               // why that could not be found out, logged last
 	// heldUntil is until when the engine surely holds writes back in a handover.
 	heldUntil failover.Instant
 
@@ -117,6 +121,7 @@ func (a *Agent) Begin() error {
 		return err
 	}
 	a.probeAgain()
+	a.watchConfig()
 	return nil
 }
 

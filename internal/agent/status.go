@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
@@ -77,6 +78,7 @@ func (a *Agent) EngineAnswers() bool {
 func sameStatus(a, b wire.Status) bool {
 	return a.Run == b.Run && a.Epoch == b.Epoch && a.Role == b.Role && a.State == b.State && a.Message == b.Message &&
 		a.HasData == b.HasData && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
+		a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) &&
 		a.Serving == b.Serving && a.Routed == b.Routed && a.Eligible == b.Eligible && a.Reason == b.Reason &&
 		slices.EqualFunc(a.Takeovers, b.Takeovers, func(x, y wire.Takeover) bool {
 			return x.Epoch == y.Epoch && maps.Equal(x.Steps, y.Steps)
@@ -98,7 +100,8 @@ func (a *Agent) Status() wire.Status {
 		Message: a.message(), HasData: o.Engine.Data, DataIdentity: o.Engine.DataID, Promise: o.Durable.Promise,
 		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
-		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history}
+		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history,
+		Configured: a.tuned.Judged, Refused: limited(a.tuned.Refused), PendingRestart: len(a.tuned.RestartFor) > 0, RestartFor: a.tuned.RestartFor}
 	if a.served.Epoch > 0 && !s.Serving {
 		served := a.served
 		s.Served = &served
@@ -141,10 +144,9 @@ func (a *Agent) state() v1alpha1.MemberState {
 // messageLimit keeps an engine's error within what the service's status may hold.
 const messageLimit = 512
 
-func (a *Agent) message() string {
-	m := a.trouble()
-	return m[:min(len(m), messageLimit)]
-}
+func (a *Agent) message() string { return limited(a.trouble()) }
+
+func limited(m string) string { return strings.ToValidUTF8(m[:min(len(m), messageLimit)], "") }
 
 // trouble says what is the matter with this member, if anything.
 func (a *Agent) trouble() string {
@@ -157,6 +159,8 @@ func (a *Agent) trouble() string {
 		return a.proc.lastError
 	case a.proc.rejoin != "" && !a.obs.Engine.LinkUp && a.obs.Tenure == nil:
 		return a.proc.rejoin
+	case a.obs.Engine.Message == "":
+		return a.tuned.Refused
 	default:
 		return a.obs.Engine.Message
 	}

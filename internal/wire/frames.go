@@ -104,6 +104,13 @@ type Status struct {
 	Eligible     bool              `json:"eligible"`    // it could take over now
 	Reason       string            `json:"reason"`      // the guard that refuses it
 	Explanation  string            `json:"explanation"` // and why, as a sentence
+	// Configured is the digest of the reloadable configuration that the member judged last: its engine runs it, or refused it
+	// and runs on with the one before, and Refused says why. Empty: it judged none yet, or its engine has none.
+	Configured string `json:"configured,omitempty"`
+	Refused    string `json:"refused,omitempty"`
+	// PendingRestart: the parameters RestartFor take effect when the engine is started again.
+	PendingRestart bool     `json:"pendingRestart,omitempty"`
+	RestartFor     []string `json:"restartFor,omitempty"`
 	// Lease as the member read it last, so that a lost one can be made anew.
 	Lease *failover.Lease `json:"lease,omitempty"`
 	// GuardLatenessMicros is the largest delay the guard saw between its instant and its own wake-up.

@@ -14,15 +14,27 @@ import (
 	"understudy.dev/understudy/internal/names"
 )
 
-func agentConfig(svc *v1alpha1.ReplicatedService) string {
+func agentConfig(svc *v1alpha1.ReplicatedService) agentconfig.Config {
 	config := agentconfig.Config{Service: svc.Name, Namespace: svc.Namespace, ServiceUID: string(svc.UID)}
 	if EngineOf(svc).Name == postgresqlEngine {
 		config.PostgreSQL = postgresqlConfig(svc)
 	} else {
 		config.Redis = redisConfig(svc)
 	}
+	return config
+}
+
+func configText(config agentconfig.Config) string {
 	raw, _ := json.MarshalIndent(config, "", "  ") // strings and numbers only: it cannot fail
 	return string(raw)
+}
+
+// Reloadable is what the members take in without being started again; false: the engine has nothing of the kind.
+func Reloadable(svc *v1alpha1.ReplicatedService) (r agentconfig.Reloadable, ok bool) {
+	if EngineOf(svc).Name != postgresqlEngine {
+		return r, false
+	}
+	return postgresqlConfig(svc).Reloadable(), true
 }
 
 // ConfigMap tells the agents what they run.
@@ -30,7 +42,7 @@ func ConfigMap(in Input) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: in.meta(names.ConfigMap(in.Service.Name), ComponentMember),
-		Data:       map[string]string{names.ConfigKey: agentConfig(in.Service)},
+		Data:       map[string]string{names.ConfigKey: configText(agentConfig(in.Service))},
 	}
 }
 

@@ -79,9 +79,9 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 	if m := t.Metadata; m != nil {
 		labels, annotations = m.Labels, m.Annotations
 	}
-	sum := sha256.Sum256([]byte(agentConfig(svc)))
+	sum := sha256.Sum256([]byte(configText(agentConfig(svc).Static())))
 	annotations = merged(annotations, meshAnnotations())
-	// Agents read their configuration when they start, so a change of it makes a pod outdated.
+	// What agents read only when they start makes a pod outdated when it changes.
 	annotations[annotationConfig] = hex.EncodeToString(sum[:8])
 	annotations["kubectl.kubernetes.io/default-container"] = names.EngineContainer
 	return corev1.PodTemplateSpec{

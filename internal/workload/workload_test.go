@@ -190,6 +190,36 @@ func TestCommitLevels(t *testing.T) {
 	}
 }
 
+// TestReloadable: what the members of PostgreSQL take in while they run makes no pod outdated, and both sides call it alike.
+func TestReloadable(t *testing.T) {
+	of := func(p v1alpha1.PostgreSQLSpec) Input {
+		return input(func(s *v1alpha1.ReplicatedServiceSpec) { s.Engine = v1alpha1.EngineSpec{PostgreSQL: &p} })
+	}
+	annotations := func(in Input) map[string]string { return StatefulSet(in).Spec.Template.Annotations }
+	plain := of(v1alpha1.PostgreSQLSpec{})
+	tuned := of(v1alpha1.PostgreSQLSpec{Parameters: map[string]v1alpha1.ParameterValue{"work_mem": "8MB"}, HostBasedAuthentication: []string{"host all all all md5"}})
+	if !reflect.DeepEqual(annotations(plain), annotations(tuned)) {
+		t.Error("a reload would replace every pod")
+	}
+	if reflect.DeepEqual(annotations(plain), annotations(of(v1alpha1.PostgreSQLSpec{Port: 6000}))) {
+		t.Error("nobody would see that pods have another port")
+	}
+	var config agentconfig.Config
+	if err := json.Unmarshal([]byte(ConfigMap(tuned).Data[names.ConfigKey]), &config); err != nil {
+		t.Fatal(err)
+	}
+	want, ok := Reloadable(tuned.Service)
+	if got := config.PostgreSQL.Reloadable(); !ok || got.Digest() != want.Digest() || got.Parameters["work_mem"] != "8MB" || len(got.HBA) != 1 {
+		t.Errorf("the members read %+v, the operator means %+v", got, want)
+	}
+	if none, _ := Reloadable(plain.Service); none.Digest() == want.Digest() {
+		t.Error("a change would not be seen")
+	}
+	if _, ok := Reloadable(input().Service); ok {
+		t.Error("Redis reads its parameters when it starts")
+	}
+}
+
 // TestRoleIsNarrow: agents may touch their own Lease and slices by name; create has no name, and is for one check only.
 func TestRoleIsNarrow(t *testing.T) {
 	for _, rule := range Role(input()).Rules {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // floored are the parameters that a standby refuses to start with below what its data last saw on a primary, in the order in
@@ -42,10 +43,19 @@ func floors(data string) map[string]int {
 // raise lifts parameters to the least values that the data demands.
 func raise(lines map[string]string, least map[string]int) {
 	for name, v := range least {
-		have, err := strconv.Atoi(lines[name])
-		_, set := lines[name]
-		if !set || err != nil || have < v {
+		text, set := lines[name]
+		if have, ok := number(text); !set || ok && have >= 0 && have < float64(v) {
 			lines[name] = strconv.Itoa(v)
 		}
 	}
+}
+
+// number reads a value as PostgreSQL does; what is none is left for the server to refuse.
+func number(text string) (n float64, ok bool) {
+	text = strings.TrimSpace(text)
+	if whole, err := strconv.ParseInt(text, 0, 64); err == nil {
+		return float64(whole), true
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	return n, err == nil
 }

@@ -47,9 +47,9 @@ func checkHBA(lines []string) error {
 	return nil
 }
 
-// hba is pg_hba.conf for a door. The socket's folder is this user's alone, which is what `peer` would check; `peer` needs a
+// hba is pg_hba.conf for a door, with the user's lines. The socket's folder is this user's alone, which is what `peer` would check; `peer` needs a
 // name for the user, and a pod may run under any number.
-func (p *PostgreSQL) hba(d door) string {
+func (p *PostgreSQL) hba(d door, users []string) string {
 	lines := []string{"local all " + superuser + " trust"}
 	tls := p.config.TLS != nil
 	members := d == open || d == membersOnly
@@ -66,8 +66,8 @@ func (p *PostgreSQL) hba(d door) string {
 	lines = append(lines, "host all "+replicator+" all reject", "host all "+superuser+" all reject", "host replication all all reject")
 	switch {
 	case d == closed || d == membersOnly:
-	case len(p.config.HBA) > 0:
-		lines = append(lines, p.config.HBA...)
+	case len(users) > 0:
+		lines = append(lines, users...)
 	default:
 		lines = append(lines, "host all all all scram-sha-256")
 	}
@@ -89,7 +89,24 @@ func (p *PostgreSQL) writeDoor(life int, d door) error {
 	if p.life != life {
 		return errEnded
 	}
-	return writeAtomically(p.run("pg_hba.conf"), []byte(p.hba(d)), false)
+	p.door = d
+	return writeAtomically(p.run("pg_hba.conf"), []byte(p.hba(d, p.tuning.inUse.HBA)), false)
+}
+
+// writeHBA replaces the file without another door.
+func (p *PostgreSQL) writeHBA(life int, text string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life != life {
+		return errEnded
+	}
+	return writeAtomically(p.run("pg_hba.conf"), []byte(text), false)
+}
+
+func (p *PostgreSQL) doorNow() door {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.door
 }
 
 // setDoor rewrites pg_hba.conf and returns when every connection that is accepted from now on is judged by it.

@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -86,7 +87,7 @@ func TestCopyThatCannotBeMade(t *testing.T) {
 		_, rejoin := last.(*RejoinError) //nolint:errorlint // it is returned as it is
 		return rejoin
 	})
-	if !strings.Contains(last.Error(), "/proc/none") || !strings.Contains(last.Error(), "tried 3 times") {
+	if !strings.Contains(last.Error(), "/proc/none") || !strings.Contains(last.Error(), fmt.Sprintf("tried %d times", maxAttempts)) {
 		t.Errorf("the reason: %v", last)
 	}
 	if n := strings.Count(strings.Join(stepNames(b.ran()), " "), string(runCopy)); n != maxAttempts {
@@ -171,7 +172,7 @@ func TestLoweredParametersDoNotStopAStandby(t *testing.T) {
 	m := newMember(t, 0).start().running()
 	m.promote(engine.Quorum{})
 	m.kill()
-	m.config.Parameters["max_connections"] = "12"
+	m.ask(with(map[string]string{"max_connections": "12"}))
 	m.start().running()
 	least := floors(m.data())
 	if least["max_connections"] != 20 || least["max_wal_senders"] != 12 || least["max_locks_per_transaction"] != 64 {

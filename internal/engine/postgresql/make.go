@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"understudy.dev/understudy/internal/engine"
@@ -42,6 +43,9 @@ func (p *PostgreSQL) tellInit() error {
 		kind, program = "bootstrap", "the bootstrap"
 	}
 	err := fmt.Errorf("making a new cluster in %s: %s failed: %s: it is tried again", p.disk.path(initDir), program, p.disk.said(kind))
+	if strings.Contains(saidAll(p.disk.note(kind)), hbaFault) {
+		p.refuseStart(err)
+	}
 	return errors.Join(err, p.disk.forget("init", "bootstrap"))
 }
 
@@ -52,13 +56,25 @@ func (p *PostgreSQL) startBootstrap(bin string) (engine.Process, error) {
 	if err != nil {
 		return engine.Process{}, err
 	}
+	candidate := p.run("pg_hba.candidate")
+	if err := writeAtomically(candidate, []byte(strings.Join(slices.Concat(p.used().HBA, []string{""}), "\n")), false); err != nil {
+		return engine.Process{}, err
+	}
 	// With the service's parameters: what the data saw last is the least that a standby starts with.
 	args := append([]string{filepath.Join(bin, "postgres"), "--single"}, p.serverArgs(p.disk.path(initDir))...)
-	proc, err := p.recordedNamed(p.disk.note("bootstrap"), append(args, "-c", "synchronous_standby_names=", "-c", "exit_on_error=on",
+	proc, err := p.recordedNamed(p.disk.note("bootstrap"), append(args, "-c", "hba_file="+candidate, "-c", "synchronous_standby_names=", "-c", "exit_on_error=on",
 		"-c", "log_min_error_statement=panic", superuser))
 	proc.Stdin = []byte(script)
 	return proc, err
 }
+
+const hbaFault = "in the pg_hba lines"
+
+// judgeHBAStatement fails where the user's lines of pg_hba.conf have a fault: only a server can tell, and a new service has no
+// lines from before to go on with.
+const judgeHBAStatement = "DO $$DECLARE fault text; BEGIN " +
+	"SELECT pg_catalog.string_agg(pg_catalog.format('line %s: %s', line_number, error), '; ') INTO fault FROM pg_catalog.pg_hba_file_rules WHERE error IS NOT NULL; " +
+	"IF fault IS NOT NULL THEN RAISE EXCEPTION '" + hbaFault + ": %: correct spec.engine.postgresql.hostBasedAuthentication', fault; END IF; END$$"
 
 // bootstrap is one statement a line, as the single-user server reads them.
 func (p *PostgreSQL) bootstrap() (string, error) {
@@ -66,6 +82,7 @@ func (p *PostgreSQL) bootstrap() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	lines = append([]string{judgeHBAStatement}, lines...)
 	if p.config.Owner != "" {
 		v, err := verifier("the owner's password", p.secrets.Owner)
 		if err != nil {

@@ -62,27 +62,32 @@ func (p *PostgreSQL) fixed() map[string]string {
 // managedNames are the parameters that change while the server runs.
 var managedNames = []string{"primary_conninfo", "primary_slot_name", "synchronous_standby_names", generationName}
 
-// alsoOurs would lead data, files or recovery elsewhere.
-var alsoOurs = []string{"data_directory", "external_pid_file", "include", "include_dir", "include_if_exists", "synchronous_commit",
-	"restore_command", "archive_cleanup_command", "recovery_end_command", "recovery_min_apply_delay", "promote_trigger_file",
-	"allow_alter_system", "ssl", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ignore_invalid_pages", "zero_damaged_pages",
-	"transaction_read_only", "default_transaction_read_only", "sync_replication_slots", "synchronized_standby_slots"}
+// Owned are the parameters that a user may not set: the fixed ones, those that change while the server runs, and those that would
+// lead data, files or recovery elsewhere. The API refuses the same.
+var Owned = []string{
+	"config_file", "hba_file", "ident_file", "listen_addresses", "port", "unix_socket_directories", "unix_socket_permissions",
+	"cluster_name", "hot_standby", "fsync", "full_page_writes", "wal_log_hints", "restart_after_crash", "recovery_target_timeline",
+	"wal_retrieve_retry_interval", "wal_receiver_status_interval", "ssl", "ssl_cert_file", "ssl_key_file", "ssl_ca_file",
+	"primary_conninfo", "primary_slot_name", "synchronous_standby_names", generationName,
+	"data_directory", "external_pid_file", "include", "include_dir", "include_if_exists", "synchronous_commit", "restore_command",
+	"archive_cleanup_command", "recovery_end_command", "recovery_min_apply_delay", "promote_trigger_file", "allow_alter_system",
+	"ignore_invalid_pages", "zero_damaged_pages", "transaction_read_only", "default_transaction_read_only",
+	"sync_replication_slots", "synchronized_standby_slots",
+}
 
 var parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$`)
 
 // checkParameters refuses what a user may not set.
-func (p *PostgreSQL) checkParameters() error {
-	ours := p.fixed()
-	for _, name := range slices.Sorted(maps.Keys(p.config.Parameters)) {
-		value, lower := p.config.Parameters[name], strings.ToLower(name)
+func (p *PostgreSQL) checkParameters(parameters map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		value, lower := parameters[name], strings.ToLower(name)
 		refuse := func(why string) error {
 			return fmt.Errorf("configuring PostgreSQL: parameter %q = %q %s", name, value, why)
 		}
-		_, isOurs := ours[lower]
 		switch {
 		case !parameterName.MatchString(name):
 			return refuse("is no parameter's name: use letters, digits and underscores")
-		case isOurs, slices.Contains(managedNames, lower), slices.Contains(alsoOurs, lower), strings.HasPrefix(lower, "recovery_target"):
+		case slices.Contains(Owned, lower), strings.HasPrefix(lower, "recovery_target"):
 			return refuse("is set by the operator: remove it; the service's own fields say the same where it may be chosen")
 		case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }):
 			return refuse("holds a control character: write it on one line")
@@ -103,9 +108,11 @@ func tooFew(value string, least int) bool {
 }
 
 // configuration is postgresql.conf: our defaults, what the user set, and last the file of what changes while it runs.
-func (p *PostgreSQL) configuration() string {
+func (p *PostgreSQL) configuration() string { return p.configurationOf(p.used()) }
+
+func (p *PostgreSQL) configurationOf(r agentconfig.Reloadable) string {
 	lines := defaults(p.config)
-	for k, v := range p.config.Parameters {
+	for k, v := range r.Parameters {
 		lines[strings.ToLower(k)] = v
 	}
 	raise(lines, floors(p.data()))

@@ -46,6 +46,8 @@ type PostgreSQL struct {
 	caughtUp   bool // this life of the server has replayed all that its files had
 	generation int
 	settings   settings
+	tuning     tuning // what the user chooses
+	door       door   // as pg_hba.conf has it
 	upstream   string // the address it is to follow
 	paused     *time.Timer
 	wroteAt    time.Time
@@ -57,7 +59,9 @@ type PostgreSQL struct {
 
 // New makes the adapter. dir is the data volume, runDir a folder in memory.
 func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *PostgreSQL {
-	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir}, runDir: runDir, secrets: secrets}
+	wanted := config.Reloadable()
+	config.Parameters, config.HBA = nil, nil // they change: see tuning
+	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
 }
 
 var _ engine.Engine = (*PostgreSQL)(nil)

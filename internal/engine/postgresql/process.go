@@ -31,7 +31,7 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 	if err != nil {
 		return engine.Process{}, err
 	}
-	if err := errors.Join(p.checkParameters(), checkHBA(p.config.HBA), p.checkVersions(bin)); err != nil {
+	if err := p.checkVersions(bin); err != nil {
 		return engine.Process{}, err
 	}
 	if err := p.prepare(); err != nil {
@@ -43,7 +43,10 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 		if err != nil {
 			return engine.Process{}, err
 		}
-		// It depends on the data, which the last change may have put there.
+		// Both depend on the data, which the last change may have put there.
+		if err := p.choose(); err != nil {
+			return engine.Process{}, err
+		}
 		if err := writeAtomically(p.run("postgresql.conf"), []byte(p.configuration()), false); err != nil {
 			return engine.Process{}, err
 		}
@@ -100,12 +103,13 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 	case runRewind:
 		proc, err = p.startRewind(bin, w)
 	case runCheck:
-		folder := p.data()
+		cluster := p.data()
 		if !p.disk.cluster(dataDir) {
-			folder = p.disk.path(initDir) // it only must be there
+			cluster = p.disk.path(initDir)
 		}
-		args := append([]string{filepath.Join(bin, "postgres"), "-C", "port"}, p.serverArgs(folder)...)
-		proc = p.recorded(p.checkName(), args)
+		if err = prepareScratch(p.run(scratchDir), cluster); err == nil {
+			proc = p.recorded(p.checkName(), p.checkCommand(bin, p.run(scratchDir), p.run("postgresql.conf")))
+		}
 	case runServer:
 		proc, err = p.startServer(bin)
 	case tellInit:
@@ -113,7 +117,7 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 	case refuseTorn:
 		err = &RejoinError{Address: w.Address, Attempts: w.Attempts, Reason: w.Reason}
 	case refuseConfig:
-		err = fmt.Errorf("starting PostgreSQL: it refuses its configuration: %s: correct the service's parameters", saidBy(p.checkName()))
+		err = p.refusedByCheck()
 	default:
 		err = fmt.Errorf("preparing the data: no process for %s", st)
 	}
@@ -154,7 +158,7 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	if err := errors.Join(p.clearStale(), p.portFree()); err != nil {
 		return engine.Process{}, err
 	}
-	if err := p.beginCatchUp(); err != nil {
+	if err := errors.Join(p.beginCatchUp(), p.countTrial()); err != nil {
 		return engine.Process{}, err
 	}
 	auto := filepath.Join(p.data(), "postgresql.auto.conf")

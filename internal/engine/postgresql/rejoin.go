@@ -2,7 +2,6 @@ package postgresql
 
 import (
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,7 +54,9 @@ func (p *PostgreSQL) startRewind(bin string, w wish) (engine.Process, error) {
 		return engine.Process{}, err
 	}
 	return p.recordedNamed(p.disk.note("rewind"), []string{
-		filepath.Join(bin, "pg_rewind"), "--target-pgdata=" + p.data(),
+		// With our configuration: the recovery that pg_rewind may begin with ends with a checkpoint, and without wal_keep_size that
+		// lets go of WAL which the rewind itself reads.
+		filepath.Join(bin, "pg_rewind"), "--target-pgdata=" + p.data(), "--config-file=" + p.run("postgresql.conf"),
 		"--source-server=" + p.conninfo(w.Address, p.config.ApplicationName+rejoining) + " dbname=" + superuser,
 	})
 }
@@ -84,20 +85,4 @@ func (p *PostgreSQL) wished() (wish, error) {
 	var w wish
 	_, err := loadJSON(p.disk.note(wishFile), &w)
 	return w, err
-}
-
-// checkName is where the check of this very configuration is recorded: a new pod and a new configuration are checked anew.
-func (p *PostgreSQL) checkName() string {
-	return p.run("check-" + digest(p.configuration()+strings.Join(p.serverArgs(""), "\n")))
-}
-
-func (p *PostgreSQL) checked() outcome {
-	raw, err := os.ReadFile(p.checkName() + ".exit")
-	switch {
-	case err != nil:
-		return unknown
-	case strings.TrimSpace(string(raw)) == "0":
-		return succeed
-	}
-	return failed
 }

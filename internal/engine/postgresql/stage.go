@@ -45,8 +45,8 @@ const (
 // maxStarts is how often a server is started on rewound data that has not become readable yet. A fence in between counts too.
 const maxStarts = 5
 
-// maxAttempts is how often a copy or a rewind is tried for one wish.
-const maxAttempts = 3
+// maxAttempts is how often a copy or a rewind is tried for one wish. One that is cut short, as by the end of a pod, counts too.
+const maxAttempts = 5
 
 // diskState is all that the next step depends on.
 type diskState struct {

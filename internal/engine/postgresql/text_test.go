@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,13 +95,13 @@ func TestParametersThatAreRefused(t *testing.T) {
 		"max_wal_senders": "3", "synchronous_commit": "off",
 	} {
 		p := New(agentconfig.PostgreSQL{Members: []string{"db-0"}, Parameters: map[string]string{name: value}}, "/d", "/r", Secrets{})
-		if err := p.checkParameters(); err == nil || !strings.Contains(err.Error(), "parameter") {
+		if err := p.checkParameters(p.used().Parameters); err == nil || !strings.Contains(err.Error(), "parameter") {
 			t.Errorf("%s = %q: %v", name, value, err)
 		}
 	}
 	good := map[string]string{"work_mem": "1MB", "Wal_Level": "logical", "pg_stat_statements.max": "100", "log_line_prefix": `%m '\`, "max_wal_senders": "20"}
 	p := New(agentconfig.PostgreSQL{Members: []string{"db-0"}, Parameters: good}, "/d", "/r", Secrets{})
-	if err := p.checkParameters(); err != nil {
+	if err := p.checkParameters(p.used().Parameters); err != nil {
 		t.Error(err)
 	}
 	text := p.configuration()
@@ -111,6 +112,38 @@ func TestParametersThatAreRefused(t *testing.T) {
 	}
 	if !strings.HasSuffix(text, "include '/r/managed.conf'\n") || strings.Count(text, "wal_level") != 1 {
 		t.Errorf("configuration:\n%s", text)
+	}
+}
+
+func TestOwnedIsComplete(t *testing.T) {
+	p := New(agentconfig.PostgreSQL{TLS: &agentconfig.PostgreSQLTLS{}}, "/d", "/r", Secrets{})
+	for _, name := range append(sortedKeys(p.fixed()), managedNames...) {
+		if !slices.Contains(Owned, name) {
+			t.Errorf("%s could be set by a user", name)
+		}
+	}
+}
+
+func TestComplaint(t *testing.T) {
+	for log, want := range map[string]string{
+		"2026 GMT [1] LOG:  skipping missing configuration file \"/x\"\n2026 GMT [1] LOG:  unrecognized configuration parameter \"a\" in file \"/r/c\" line 2\n" +
+			"2026 GMT [1] FATAL:  configuration file \"/r/c\" contains errors\n": `unrecognized configuration parameter "a"`,
+		"1 LOG:  invalid value for parameter \"b\": \"x\"\n1 HINT:  Valid units are.\n": `invalid value for parameter "b": "x"; Valid units are.`,
+		"postgres: superuser_reserved_connections (9) must be less\n":                   "superuser_reserved_connections (9) must be less",
+		"no such file": "no such file", "": "it said nothing",
+	} {
+		if got := complaint(log); got != want {
+			t.Errorf("%q became %q, want %q", log, got, want)
+		}
+	}
+}
+
+func TestRaise(t *testing.T) {
+	for value, want := range map[string]string{"12": "20", "\t12": "20", "0x14": "0x14", "1e1": "20", "30": "30", "many": "many", "-1": "-1"} {
+		lines := map[string]string{"max_connections": value}
+		if raise(lines, map[string]int{"max_connections": 20}); lines["max_connections"] != want {
+			t.Errorf("%q became %q, want %q", value, lines["max_connections"], want)
+		}
 	}
 }
 
@@ -129,24 +162,24 @@ func TestLinesOfHBAThatAreRefused(t *testing.T) {
 func TestDoors(t *testing.T) {
 	p := New(agentconfig.PostgreSQL{HBA: []string{"host app app all md5"}}, "/d", "/r", Secrets{})
 	for d, want := range map[door][2]bool{closed: {false, false}, following: {false, true}, membersOnly: {true, false}, open: {true, true}} {
-		text := p.hba(d)
+		text := p.hba(d, p.used().HBA)
 		if got := [2]bool{strings.Contains(text, "host replication,postgres understudy all scram"), strings.Contains(text, "host app app all md5")}; got != want {
 			t.Errorf("%s lets members and clients in: %v, want %v:\n%s", d, got, want, text)
 		}
 	}
 	p.config.TLS = &agentconfig.PostgreSQLTLS{}
-	if text := p.hba(open); !strings.Contains(text, "hostssl replication,postgres understudy all cert map=members") || strings.Contains(text, "understudy all scram") {
+	if text := p.hba(open, p.used().HBA); !strings.Contains(text, "hostssl replication,postgres understudy all cert map=members") || strings.Contains(text, "understudy all scram") {
 		t.Errorf("with TLS members log in with their certificates alone:\n%s", text)
 	}
 	const root = "hostssl all postgres all scram-sha-256\n"
 	for d, want := range map[door]bool{closed: false, following: true, membersOnly: false, open: true} {
 		p.config.SuperuserLogin = true
-		text := p.hba(d)
+		text := p.hba(d, nil)
 		at, reject := strings.Index(text, root), strings.Index(text, "host all postgres all reject")
 		if at >= 0 != want || reject < at {
 			t.Errorf("%s lets the superuser in: %t, want %t:\n%s", d, at >= 0, want, text)
 		}
-		if p.config.SuperuserLogin = false; strings.Contains(p.hba(d), root) {
+		if p.config.SuperuserLogin = false; strings.Contains(p.hba(d, nil), root) {
 			t.Errorf("%s lets the superuser in though nobody asked for it", d)
 		}
 	}

@@ -31,9 +31,13 @@ type PostgreSQLSpecApplyConfiguration struct {
 	// readers there see it, so a commit also waits for a query that holds up replay. With mode Asynchronous no replica is
 	// waited for.
 	SynchronousCommit *apiv1alpha1.SynchronousCommit `json:"synchronousCommit,omitempty"`
-	// parameters are settings of postgresql.conf, by name.
+	// parameters are settings of postgresql.conf, by name. The members take a change in within about a minute, without a
+	// restart where PostgreSQL needs none; each member's own server checks it first, and what it refuses changes nothing: see the
+	// condition ConfigurationApplied. Parameters that Understudy sets itself (port, listen_addresses, hba_file, primary_conninfo,
+	// synchronous_standby_names, ssl, fsync, recovery_target and the like) are refused.
 	Parameters map[string]apiv1alpha1.ParameterValue `json:"parameters,omitempty"`
-	// hostBasedAuthentication are lines of pg_hba.conf, put after the lines Understudy needs itself.
+	// hostBasedAuthentication are lines of pg_hba.conf, put after the lines Understudy needs itself. None: every role may log in
+	// to every database with its password. The members take a change in within about a minute; sessions that are open stay.
 	HostBasedAuthentication []string `json:"hostBasedAuthentication,omitempty"`
 }
 

@@ -13,7 +13,8 @@ import (
 type ReplicatedServiceStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec this status is about; -1 until the first look.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions that are always present: Ready, Reconciling, Stalled, Available, Redundant, FailoverPossible.
+	// conditions that are always present: Ready, Reconciling, Stalled, Available, Redundant, FailoverPossible,
+	// ConfigurationApplied.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// primary is the member that may write, if any.
 	Primary *PrimaryStatusApplyConfiguration `json:"primary,omitempty"`
