@@ -32,8 +32,8 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile hack/cluster/targets.mk
 
 .PHONY: demo
-demo: $(if $(filter local,$(CLUSTER)),cluster-up) deploy ## Set everything up, kill the primary four ways, and print what a client saw (CLUSTER=current: on your own kubeconfig)
-	@go run ./test/demo --cluster=$(CLUSTER)
+demo: $(if $(filter local,$(CLUSTER)),cluster-up) deploy ## Set everything up, kill the primary four ways, and print what a client saw (ENGINE=redis|postgresql CLUSTER=current: on your own kubeconfig)
+	@go run ./test/demo --cluster=$(CLUSTER) $(if $(ENGINE),--engine $(ENGINE))
 
 .PHONY: test
 test: verify lint test-unit test-api test-e2e ## Run every test: generated code, lint, unit, API server, real cluster

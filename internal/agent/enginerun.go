@@ -18,7 +18,8 @@ const (
 	// restartFirst and restartMost bound the pause before an engine is started again; it doubles with each quick end.
 	restartFirst = 50 * time.Millisecond
 	restartMost  = 10 * time.Second
-	// followFirst and followMost bound the pause before an engine that refused to follow is told again.
+	// followFirst and followMost bound the pause before an engine that refused to follow is told again, which is a quarter of the
+	// time for which it has refused.
 	followFirst = 20 * time.Millisecond
 	followMost  = 5 * time.Second
 	// afterFence is how long an engine that was fenced as primary stays down while somebody else takes over: starting it
@@ -52,8 +53,10 @@ type engineRun struct {
 	synced    bool   // its offset is that of a history it took part in; one that starts on files does not know it
 	exposed   bool   // it was told to follow somebody, so others can reach it
 	lastError string
-	// rejoin is why it could not be told to follow, followPause how long it waited last before it was told again.
+	// rejoin is why it could not be told to follow whom, followPause how long it waited last before it was told again.
 	rejoin      string
+	refused     failover.Run
+	refusedAt   failover.Instant
 	followPause time.Duration
 	// quorum is what it was last told that a write needs.
 	quorum engine.Quorum

@@ -129,7 +129,7 @@ func (a *Agent) follow(action failover.Action) {
 func (a *Agent) onFollowing(action failover.Action, err error) {
 	if err != nil {
 		a.forgetUpstream()
-		a.World.After(a.followAgain(err), func() { delete(a.doing, failover.Follow) })
+		a.World.After(a.followAgain(action.Run, err), func() { delete(a.doing, failover.Follow) })
 		if !errors.Is(err, engine.ErrLoading) {
 			a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member, "again in", a.proc.followPause)
 		}
@@ -148,9 +148,13 @@ func (a *Agent) onFollowing(action failover.Action, err error) {
 	a.probe(nil)
 }
 
-// followAgain is the pause before the engine is told again whom to follow: short at first, since a primary may just be opening.
-func (a *Agent) followAgain(err error) time.Duration {
-	a.proc.followPause = min(max(2*a.proc.followPause, followFirst), followMost)
+// followAgain is the pause before the engine is told again whom to follow: short at first, since a primary may just be opening,
+// and a commit may wait for this member.
+func (a *Agent) followAgain(whom failover.Run, err error) time.Duration {
+	if a.proc.refused != whom || a.proc.refusedAt == 0 {
+		a.proc.refused, a.proc.refusedAt = whom, a.now()
+	}
+	a.proc.followPause = min(max(a.now().Sub(a.proc.refusedAt)/4, followFirst), followMost)
 	if !errors.Is(err, engine.ErrLoading) {
 		a.noteRejoin(err)
 	}
@@ -161,7 +165,7 @@ func (a *Agent) followAgain(err error) time.Duration {
 func (a *Agent) noteRejoin(err error) {
 	a.proc.rejoin = ""
 	if err == nil {
-		a.proc.followPause = 0
+		a.proc.refusedAt = 0
 		return
 	}
 	a.proc.rejoin = err.Error()

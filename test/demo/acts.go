@@ -16,11 +16,13 @@ type act struct {
 	title string
 }
 
-var acts = []act{
-	{faults.EngineKill, "The primary's engine is killed: SIGKILL of redis-server"},
-	{faults.ContainerKill, "The primary's container is killed: SIGKILL of its PID 1, the agent"},
-	{faults.PodDelete, "The primary's pod is deleted: kubectl delete pod"},
-	{faults.Switchover, "A person asks for a switchover: kubectl create -f config/samples/switchover.yaml"},
+func acts(process string) []act {
+	return []act{
+		{faults.EngineKill, "The primary's engine is killed: SIGKILL of " + process},
+		{faults.ContainerKill, "The primary's container is killed: SIGKILL of its PID 1, the agent"},
+		{faults.PodDelete, "The primary's pod is deleted: kubectl delete pod"},
+		{faults.Switchover, "A person asks for a switchover: kubectl create -f config/samples/switchover.yaml"},
+	}
 }
 
 // evidence in plain words.
@@ -29,6 +31,7 @@ var evidence = map[string]string{
 	string(v1alpha1.EvidenceProcessGone):         "the kernel had closed the old primary's connections and its port refuses",
 	string(v1alpha1.EvidenceContainerTerminated): "the kubelet reports the old primary's container as terminated",
 	string(v1alpha1.EvidenceNodeOutOfService):    "its node carries the out-of-service taint",
+	string(v1alpha1.EvidenceQuorumCut):           "so many replicas had cut their link to it that it could acknowledge nothing any more",
 	string(v1alpha1.EvidenceLeaseExpired):        "it was silent until its right to write had run out",
 }
 

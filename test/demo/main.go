@@ -1,4 +1,4 @@
-// Command demo shows on a real cluster what Understudy does: it makes the sample Redis service, writes to it, breaks it in
+// Command demo shows on a real cluster what Understudy does: it makes the sample service of an engine, writes to it, breaks it in
 // three ways, asks for a switchover, and tells what a client saw. The operator is installed by then: see make demo.
 package main
 
@@ -25,13 +25,9 @@ import (
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
-const (
-	service = "cache"
-	sample  = "config/samples/redis.yaml"
-)
-
 type demo struct {
 	*kube.Cluster
+	subject
 
 	repository, cluster, namespace string
 	runner                         rounds.Runner
@@ -41,10 +37,14 @@ func main() {
 	repository := flag.String("repository", ".", "folder of the repository")
 	cluster := flag.String("cluster", "local", "local: the test cluster of make cluster-up; current: whatever KUBECONFIG names")
 	image := flag.String("client-image", clients.DefaultImage, "image of the load client; a cluster of your own must be able to pull it")
+	engine := flag.String("engine", "redis", "engine to show: redis or postgresql")
 	namespace := flag.String("namespace", "default", "namespace to make the service in")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, demo{repository: *repository, cluster: *cluster, namespace: *namespace}, *image)
+	shown, err := subjectOf(*engine)
+	if err == nil {
+		err = run(ctx, demo{subject: shown, repository: *repository, cluster: *cluster, namespace: *namespace}, *image)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -62,9 +62,13 @@ func run(ctx context.Context, d demo, image string) error {
 	if err != nil {
 		return err
 	}
+	if host, ok := injector.(faults.Host); ok {
+		host.Engine = d.process
+		injector = host
+	}
 	d.Cluster = c
 	d.runner = rounds.Runner{
-		Service: kube.Service{Cluster: c, Namespace: d.namespace, Name: service},
+		Service: kube.Service{Cluster: c, Namespace: d.namespace, Name: d.service},
 		Clients: clients.Set{Cluster: c, Namespace: d.namespace, Image: image}, Injector: injector,
 		// Longer than a lease: each act is a fault of its own, not a second one on top of the last.
 		Spacing: 3500 * time.Millisecond,
@@ -72,8 +76,13 @@ func run(ctx context.Context, d demo, image string) error {
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}
-	for i, act := range acts {
+	for i, act := range acts(d.process) {
 		if err := d.play(ctx, i+1, act); err != nil {
+			return err
+		}
+	}
+	if d.query != "" {
+		if err := d.ask(ctx); err != nil {
 			return err
 		}
 	}
@@ -91,7 +100,7 @@ func (d demo) prepare(ctx context.Context) error {
 	if err := operator.Ready(ctx, d.Cluster); err != nil {
 		return err
 	}
-	d.say("$ kubectl apply -f %s", sample)
+	d.say("$ kubectl apply -f %s", d.sample)
 	if err := d.apply(ctx); err != nil {
 		return err
 	}
@@ -99,7 +108,7 @@ func (d demo) prepare(ctx context.Context) error {
 	// The clients start while the service does.
 	ready := make(chan error, 1)
 	go func() { ready <- d.runner.Clients.Ensure(ctx) }()
-	if err := d.kubectl(ctx, "wait", "rsvc/"+service, "-n", d.namespace, "--for=condition=Available", "--timeout=180s"); err != nil {
+	if err := d.kubectl(ctx, "wait", "rsvc/"+d.service, "-n", d.namespace, "--for=condition=Available", "--timeout=180s"); err != nil {
 		return d.explain(ctx, err)
 	}
 	if err := d.runner.WaitHealthy(ctx, 2*time.Minute); err != nil {
@@ -116,24 +125,24 @@ func (d demo) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("\nA client on another node than the primary now writes one key each 5 ms to the Service (%s)\nand tries again every 2 ms when a write fails.", address)
+	d.say("\nA client on another node than the primary now writes one %s each 5 ms to the Service (%s)\nand tries again every 2 ms when a write fails.", d.unit, address)
 	return nil
 }
 
 // apply does what kubectl apply --server-side does.
 func (d demo) apply(ctx context.Context) error {
-	raw, err := os.ReadFile(filepath.Join(d.repository, sample))
+	raw, err := os.ReadFile(filepath.Join(d.repository, d.sample))
 	if err != nil {
 		return fmt.Errorf("reading the sample: %w", err)
 	}
 	obj := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal(raw, &obj.Object); err != nil {
-		return fmt.Errorf("reading %s: %w", sample, err)
+		return fmt.Errorf("reading %s: %w", d.sample, err)
 	}
 	obj.SetNamespace(d.namespace)
 	err = d.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("understudy-demo"), client.ForceOwnership)
 	if err != nil {
-		return fmt.Errorf("applying %s: %w", sample, err)
+		return fmt.Errorf("applying %s: %w", d.sample, err)
 	}
 	return nil
 }
@@ -167,11 +176,11 @@ func (d demo) farewell() {
 	if d.cluster != "current" {
 		d.say("  export KUBECONFIG=$PWD/.cluster/kubeconfig PATH=$PWD/.cluster/bin:$PATH")
 	}
-	d.say("  kubectl describe rsvc %s\n  kubectl get fo -o wide\n  kubectl get pods,lease,endpointslices -l ha.understudy.dev/service=%s", service, service)
+	d.say("  kubectl describe rsvc %s\n  kubectl get fo -o wide\n  kubectl get pods,lease,endpointslices -l ha.understudy.dev/service=%s", d.service, d.service)
 	if d.cluster == "current" {
-		d.say("Remove it:\n  kubectl delete rsvc/%s deployment/understudy-client\n  helm uninstall understudy -n %s", service, operator.Namespace)
+		d.say("Remove it:\n  kubectl delete rsvc/%s deployment/understudy-client\n  helm uninstall understudy -n %s", d.service, operator.Namespace)
 		return
 	}
-	d.say("Break it yourself:\n  cluster kill --namespace %s --pod %s-0 --container engine --process redis-server", d.namespace, service)
+	d.say("Break it yourself:\n  cluster kill --namespace %s --pod %s-0 --container engine --process %s", d.namespace, d.service, d.process)
 	d.say("Remove it all:\n  make cluster-down")
 }

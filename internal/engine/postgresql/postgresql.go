@@ -51,6 +51,7 @@ type PostgreSQL struct {
 	upstream   string // the address it is to follow
 	paused     *time.Timer
 	wroteAt    time.Time
+	knockedAt  time.Time
 	linkLostAt time.Time
 	slotsDue   time.Time     // when members that did not come are held WAL for
 	quorum     engine.Quorum // in force

@@ -3,6 +3,7 @@ package postgresql
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 const (
 	// writeEvery is how often a probe of a primary writes: a disk that takes no writes is seen no later than that.
 	writeEvery = time.Second
+	// knockEvery is how often a probe of a primary connects anew: the server's first process may hang while the others go on, and
+	// then nobody new is let in.
+	knockEvery = 5 * time.Second
 	// linkPatience is how long a link may stay down before the data is compared again: the primary may have let go of the WAL.
 	linkPatience = 10 * time.Second
 )
@@ -77,12 +81,18 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 	return r, nil
 }
 
-// tend proves at most once a second that a primary can commit, lets passwords follow their Secrets, and ends connections that borrow
-// a member's name.
+// tend proves at most once a second that a primary can commit and now and then that it lets in whoever comes, and ends connections
+// that borrow a member's name.
 func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
 	p.mu.Lock()
 	due := time.Since(p.wroteAt) >= writeEvery && p.paused == nil
+	knock := time.Since(p.knockedAt) >= knockEvery
 	p.mu.Unlock()
+	if knock {
+		if err := p.knock(ctx); err != nil {
+			return err
+		}
+	}
 	if !due {
 		return nil
 	}
@@ -98,6 +108,20 @@ func (p *PostgreSQL) tend(ctx context.Context, c *conn) error {
 		return err
 	}
 	return p.endImpostors(ctx, c)
+}
+
+// knock connects anew. A server that answers with a refusal, as when it is full, is there.
+func (p *PostgreSQL) knock(ctx context.Context) error {
+	c, err := p.dial(ctx)
+	if err == nil {
+		c.close()
+	} else if stateOf(err) == "" {
+		return fmt.Errorf("looking whether the engine lets anybody in: %w: its first process may hang", err)
+	}
+	p.mu.Lock()
+	p.knockedAt = time.Now()
+	p.mu.Unlock()
+	return nil
 }
 
 // watchLink lets go of the data that a copy replaced once the copy streams, and looks anew at a link that stays down.

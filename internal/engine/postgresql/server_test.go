@@ -1,9 +1,12 @@
 package postgresql
 
 import (
+	"context"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"understudy.dev/understudy/internal/engine"
 )
@@ -89,4 +92,28 @@ func TestFollowStreamsAndDetachCuts(t *testing.T) {
 	pr, _ = a.report()
 	b.reaches(pr.Offset)
 	b.wantStages(runServer, runCopy, runServer)
+}
+
+// The first process alone hangs: who is connected goes on, and nobody else is let in.
+func TestHungPostmaster(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, 0).start().running()
+	m.promote(engine.Quorum{})
+	m.PostgreSQL.mu.Lock()
+	m.knockedAt = time.Time{}
+	m.PostgreSQL.mu.Unlock()
+	if _, ok := m.report(); !ok {
+		t.Fatal("it does not answer")
+	}
+	first := m.postmaster()
+	if err := syscall.Kill(first, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(first, syscall.SIGCONT) }()
+	until(t, "the probe finds it", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := m.Probe(ctx)
+		return err != nil && strings.Contains(err.Error(), "lets anybody in")
+	})
 }
