@@ -82,6 +82,7 @@ func TestMoreThanTheNextPrimaryHas(t *testing.T) {
 	c.follows(b)
 	r, _ = b.report()
 	c.reaches(r.Offset)
+	until(t, "it is readable", func() bool { conn, err := c.client(); return err == nil && conn.Close(within(t)) == nil })
 	if got := c.sql("SELECT string_agg(n::text, ',') FROM t"); got != "-1" {
 		t.Errorf("it has %s", got)
 	}
