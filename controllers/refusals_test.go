@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 		"a commit level without replicas to wait for": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{SynchronousCommit: v1alpha1.CommitRemoteWrite}}
 			spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
-		}), "engine.postgresql.synchronousCommit other than On needs replication.mode Synchronous"},
+		}), "engine.postgresql.synchronousCommit other than RemoteFlush needs replication.mode Synchronous"},
 		"a log's volume for an engine without one": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi"), WAL: &v1alpha1.WALStorageSpec{Size: resource.MustParse("1Gi")}}
 		}), "storage.wal needs engine.postgresql"},

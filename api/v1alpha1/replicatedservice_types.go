@@ -32,7 +32,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.replication) || !has(self.replication.synchronous) || self.replication.synchronous.quorum < self.replicas",message="replication.synchronous.quorum must be smaller than replicas: the primary itself is not counted"
 // +kubebuilder:validation:XValidation:rule="has(self.storage) == has(oldSelf.storage)",message="storage cannot be added or removed once the service exists: create a new service and move the data"
-// +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || !has(self.engine.postgresql.synchronousCommit) || self.engine.postgresql.synchronousCommit == 'On' || (has(self.replication) && self.replication.mode == 'Synchronous')",message="engine.postgresql.synchronousCommit other than On needs replication.mode Synchronous: without it a commit waits for no replica"
+// +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || !has(self.engine.postgresql.synchronousCommit) || self.engine.postgresql.synchronousCommit == 'RemoteFlush' || (has(self.replication) && self.replication.mode == 'Synchronous')",message="engine.postgresql.synchronousCommit other than RemoteFlush needs replication.mode Synchronous: without it a commit waits for no replica"
 // +kubebuilder:validation:XValidation:rule="!has(self.storage) || !has(self.storage.wal) || has(self.engine.postgresql)",message="storage.wal needs engine.postgresql: no other engine keeps its log apart"
 // +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || has(self.storage)",message="storage must be set with engine.postgresql: a database without a volume is lost with its pod"
 type ReplicatedServiceSpec struct {
@@ -159,10 +159,10 @@ type PostgreSQLSpec struct {
 
 	// synchronousCommit is what a commit waits for at the quorum's replicas. RemoteWrite: their kernels have it. It outlives
 	// their engines, containers and pods, and each failover counts it; a replica whose node crashes may lose the last moments,
-	// and a commit is lost if the primary fails before that replica caught up again. On: their disks have it. RemoteApply:
-	// readers there see it, so a commit also waits for a query that holds up replay. With mode Asynchronous no replica is
-	// waited for.
-	// +kubebuilder:default=On
+	// and a commit is lost if the primary fails before that replica caught up again. RemoteFlush: their disks have it;
+	// PostgreSQL calls this level on, which YAML would read as true. RemoteApply: readers there see it, so a commit also waits
+	// for a query that holds up replay. With mode Asynchronous no replica is waited for.
+	// +kubebuilder:default=RemoteFlush
 	// +optional
 	SynchronousCommit SynchronousCommit `json:"synchronousCommit,omitempty"`
 
@@ -192,14 +192,14 @@ type PostgreSQLSpec struct {
 }
 
 // SynchronousCommit is what a commit waits for at a replica.
-// +kubebuilder:validation:Enum=RemoteWrite;On;RemoteApply
+// +kubebuilder:validation:Enum=RemoteWrite;RemoteFlush;RemoteApply
 type SynchronousCommit string
 
 const (
 	// CommitRemoteWrite waits until the replica wrote it, not until it is on its disk.
 	CommitRemoteWrite SynchronousCommit = "RemoteWrite"
-	// CommitOn waits until it is on the replica's disk.
-	CommitOn SynchronousCommit = "On"
+	// CommitRemoteFlush waits until it is on the replica's disk.
+	CommitRemoteFlush SynchronousCommit = "RemoteFlush"
 	// CommitRemoteApply waits until readers of the replica see it.
 	CommitRemoteApply SynchronousCommit = "RemoteApply"
 )

@@ -181,7 +181,7 @@ func TestWALVolume(t *testing.T) {
 
 func TestCommitLevels(t *testing.T) {
 	for level, want := range map[v1alpha1.SynchronousCommit]string{
-		"": "", v1alpha1.CommitOn: "", v1alpha1.CommitRemoteWrite: "remote_write", v1alpha1.CommitRemoteApply: "remote_apply",
+		"": "", v1alpha1.CommitRemoteFlush: "", v1alpha1.CommitRemoteWrite: "remote_write", v1alpha1.CommitRemoteApply: "remote_apply",
 	} {
 		in := postgresql(func(s *v1alpha1.ReplicatedServiceSpec) { s.Engine.PostgreSQL.SynchronousCommit = level })
 		if got := postgresqlConfig(in.Service).SynchronousCommit; got != want {

@@ -455,7 +455,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: synchronousCommit
       type:
         namedType: dev.understudy.understudy.api.v1alpha1.SynchronousCommit
-      default: true
+      default: RemoteFlush
 - name: dev.understudy.understudy.api.v1alpha1.PrimaryStatus
   map:
     fields:

@@ -27,9 +27,9 @@ type PostgreSQLSpecApplyConfiguration struct {
 	SuperuserPasswordSecretRef *SecretKeyReferenceApplyConfiguration `json:"superuserPasswordSecretRef,omitempty"`
 	// synchronousCommit is what a commit waits for at the quorum's replicas. RemoteWrite: their kernels have it. It outlives
 	// their engines, containers and pods, and each failover counts it; a replica whose node crashes may lose the last moments,
-	// and a commit is lost if the primary fails before that replica caught up again. On: their disks have it. RemoteApply:
-	// readers there see it, so a commit also waits for a query that holds up replay. With mode Asynchronous no replica is
-	// waited for.
+	// and a commit is lost if the primary fails before that replica caught up again. RemoteFlush: their disks have it;
+	// PostgreSQL calls this level on, which YAML would read as true. RemoteApply: readers there see it, so a commit also waits
+	// for a query that holds up replay. With mode Asynchronous no replica is waited for.
 	SynchronousCommit *apiv1alpha1.SynchronousCommit `json:"synchronousCommit,omitempty"`
 	// parameters are settings of postgresql.conf, by name. The members take a change in within about a minute, without a
 	// restart where PostgreSQL needs none; each member's own server checks it first, and what it refuses changes nothing: see the
