@@ -98,6 +98,25 @@ func TestOpensAfterItsDataIsClaimed(t *testing.T) {
 	s.never("kill")
 }
 
+// A probe may find the engine promoted, in a history of its own, before the order to promote it has returned. That is no history
+// that nobody named, and no reason to give up what is about to open.
+func TestProbeInTheMiddleOfAPromotion(t *testing.T) {
+	s := newStage(t, "m-0", "m-0", true)
+	s.shut["promote"] = true
+	s.engine.history = "old"
+	s.did("save data 1")
+	s.a.proc.synced, s.a.proc.history = true, "old"
+	s.a.obs.Engine.Position.DataEpoch = 1
+	s.engine.primary, s.engine.history = true, "new"
+	s.pass(time.Second)
+	if p := s.a.obs.Engine.Position; p.Inexact {
+		t.Errorf("it no longer knows how much it has: %+v", p)
+	}
+	s.shut["promote"] = false
+	s.until("it serves", func() bool { return s.a.obs.Serving() })
+	s.never("kill")
+}
+
 func TestDoesNotOpenWhatItCouldNotClaim(t *testing.T) {
 	s := newStage(t, "m-0", "m-0", true)
 	s.fails["save data"] = errDisk

@@ -301,6 +301,7 @@ type fakeEngine struct {
 	upstream   string
 	offset     int64
 	min        int // replicas it needs to accept writes
+	history    string
 }
 
 func (e *fakeEngine) Process() (engine.Process, error) { return engine.Process{}, nil }
@@ -310,7 +311,7 @@ func (*fakeEngine) Listens() bool                      { return false }
 func (*fakeEngine) Replace(context.Context) error      { return nil }
 
 func (e *fakeEngine) report() engine.Report {
-	return engine.Report{Primary: e.primary, Offset: e.offset, Upstream: e.upstream, LinkUp: e.upstream != "", HasData: true}
+	return engine.Report{Primary: e.primary, Offset: e.offset, Upstream: e.upstream, LinkUp: e.upstream != "", HasData: true, History: e.history}
 }
 
 func (e *fakeEngine) Probe(context.Context) (engine.Report, error) { return e.report(), nil }

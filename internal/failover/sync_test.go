@@ -108,3 +108,62 @@ func TestRuleLeaversCount(t *testing.T) {
 		}
 	}
 }
+
+// Where every write waits for the quorum, a silent primary that lost it can confirm nothing more: nobody waits for its lease.
+// Where writes are answered before that, or the policy wants no such evidence, the lease is waited out.
+func TestQuorumCutWaitsForNoLease(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Terms)
+		least  time.Duration
+		most   time.Duration
+	}{
+		"every write waits":          {func(*Terms) {}, 700 * time.Millisecond, 1100 * time.Millisecond},
+		"writes are answered before": {func(t *Terms) { t.EveryWaits = false }, 2700 * time.Millisecond, 3500 * time.Millisecond},
+		"not accepted": {func(t *Terms) { t.Accepted = []EvidenceKind{Released, ProcessGone, LeaseExpired} },
+			2700 * time.Millisecond, 3500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			th := curtain(t, 3)
+			th.swap(func(l *Lease) {
+				l.Terms.Quorum, l.Terms.EveryWaits, l.Terms.Opened = 1, true, 1
+				l.Terms.Sets = []SyncSet{{Epoch: 1, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1}}
+				c.change(&l.Terms)
+			})
+			for name, a := range th.members {
+				a.obs.Engine.DataID, a.obs.Engine.Persistent, a.obs.Engine.Quorum = "d"+name[2:], true, 1
+				a.obs.Engine.Position = Position{DataEpoch: 1, Offset: 100, Whole: name == "m-0"}
+			}
+			th.run(300 * time.Millisecond)
+			th.isolate("m-0")
+			took := th.until("somebody serves epoch 2", 10*time.Second, func() bool { return th.serving("m-1", 2) || th.serving("m-2", 2) })
+			if took < c.least || took > c.most {
+				t.Errorf("took %s, want %s to %s", took, c.least, c.most)
+			}
+		})
+	}
+}
+
+// What is not waited for is what went to a primary of a set that was counted; an epoch of which no set tells is waited out.
+func TestCutOffIsOfACountedSet(t *testing.T) {
+	o := NewObservation(Run{Member: "m-1", PodUID: "u", BootID: "b"}, 1, 0, Durable{PodUID: "u"})
+	o.Lease.Terms = testTerms(3)
+	o.Lease.Terms.EveryWaits, o.Lease.Terms.Quorum, o.Lease.Terms.Opened = true, 1, 2
+	o.Lease.Terms.Sets = []SyncSet{{Epoch: 2, Primary: "m-0", Quorum: 1}, {Epoch: 3, Primary: "m-2"}}
+	o.Tenure = newTenure(0, 4)
+	for _, c := range []struct {
+		what     string
+		evidence EvidenceKind
+		epoch    Epoch
+		want     bool
+	}{
+		{"the set of that epoch was cut", QuorumCut, 2, true},
+		{"that epoch's primary waits for nobody", QuorumCut, 3, false},
+		{"no set tells of that epoch", QuorumCut, 1, false},
+		{"the grant rests on something else", LeaseExpired, 2, false},
+	} {
+		o.Tenure.Won = &Attempt{Evidence: c.evidence}
+		if got := o.clearAt(0, []LowerAcknowledgement{{Run: Run{Member: "m-0"}, Epoch: c.epoch, Remaining: time.Second}}) == 0; got != c.want {
+			t.Errorf("%s: nothing is waited for: %t, want %t", c.what, got, c.want)
+		}
+	}
+}

@@ -124,7 +124,7 @@ func (o *Observation) clearAt(now Instant, lower []LowerAcknowledgement) Instant
 	}
 	var at Instant
 	for _, l := range lower {
-		if o.clears(now, l) || l.Run == o.Self {
+		if o.clears(now, l) || o.cutOff(l) || l.Run == o.Self {
 			continue
 		}
 		at = max(at, now.Add(l.Remaining+Drift(l.Remaining)))
@@ -141,6 +141,15 @@ func (o *Observation) clears(now Instant, l LowerAcknowledgement) bool {
 	}
 	won := o.Tenure.Won
 	return won != nil && won.Evidence == ProcessGone && won.Holder == l.Run
+}
+
+// cutOff reports whether the run of an older acknowledgement can confirm no write any more, however long it may think that it
+// serves: every confirmation waits for the quorum of that epoch's set, and the grant was made on promises of as many of it
+// that too few are left. Before it opens, the same members say so again with the same data (syncConfirmed).
+func (o *Observation) cutOff(l LowerAcknowledgement) bool {
+	terms, won := o.Lease.Terms, o.Tenure.Won
+	return won != nil && won.Evidence == QuorumCut && terms.EveryWaits && terms.Accepts(QuorumCut) &&
+		slices.ContainsFunc(o.countedSets(), func(s SyncSet) bool { return s.Epoch == l.Epoch && s.Quorum > 0 })
 }
 
 // OnDurableTenure takes in that this run's own promise of its epoch is on disk.

@@ -11,6 +11,10 @@ import (
 	"understudy.dev/understudy/internal/engine"
 )
 
+// segmentMegabytes is the size of a WAL segment. A promotion copies the segment it ends in to the new timeline and syncs it, each replica
+// then makes the same segment anew and receives it from its beginning; all that is in the way of the first commit.
+const segmentMegabytes = "4"
+
 // startInit makes a cluster, from nothing: what an earlier try left is removed.
 func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {
 	if err := p.disk.discard(initDir); err != nil {
@@ -32,7 +36,7 @@ func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {
 	}
 	return p.recordedNamed(p.disk.note("init"), append([]string{
 		filepath.Join(bin, "initdb"), "--pgdata=" + p.disk.path(initDir), "--username=" + superuser, "--auth=trust",
-		"--data-checksums", "--locale=" + locale, "--encoding=" + encoding,
+		"--data-checksums", "--wal-segsize=" + segmentMegabytes, "--locale=" + locale, "--encoding=" + encoding,
 	}, wal...))
 }
 

@@ -18,6 +18,8 @@ type Config struct {
 	Members int
 	// Quorum is W; 0: asynchronous replication.
 	Quorum int
+	// EveryWaits: no write is acknowledged before the quorum has it, so QuorumCut is evidence.
+	EveryWaits bool
 	// Persistent engines keep their data over a restart.
 	Persistent bool
 	// Scaling changes the number of members on the way.
@@ -228,6 +230,7 @@ func (s *sim) every(low, high float64, f func()) {
 func (s *sim) terms() failover.Terms {
 	t := failover.Terms{LeaseMillis: 1000, WaitMillis: 1000, HeartbeatMillis: 100, SuspectMillis: 300, EngineTimeoutMillis: 500,
 		Partition: failover.PreferConsistency, Mode: failover.ModeAutomatic, MaxLagBytes: 1 << 30, Quorum: s.cfg.Quorum, OnTooFew: failover.StopWriting,
+		EveryWaits: s.cfg.EveryWaits,
 		Accepted: []failover.EvidenceKind{failover.ContainerTerminated, failover.LeaseExpired, failover.NodeOutOfService, failover.ProcessGone,
 			failover.QuorumCut, failover.Released}}
 	if s.cfg.Available {

@@ -32,6 +32,8 @@ var configurations = []struct {
 	{"volumes", Config{Members: 3, Persistent: true}},
 	{"synchronous", Config{Members: 3, Quorum: 1, Persistent: true}},
 	{"synchronous of five", Config{Members: 5, Quorum: 2, Persistent: true}},
+	{"every write waits", Config{Members: 3, Quorum: 1, EveryWaits: true, Persistent: true}},
+	{"every write of five waits", Config{Members: 5, Quorum: 2, EveryWaits: true, Persistent: true}},
 	{"synchronous without volumes", Config{Members: 3, Quorum: 1}},
 	{"lies", Config{Members: 3, Only: []string{lies, "engine crashes", "container is killed", "agent is stopped", "machine is frozen", "switchover", "pod ends"}}},
 	{"available", Config{Members: 3, Available: true}},
