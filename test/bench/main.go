@@ -4,6 +4,8 @@
 //	go run ./test/bench --rounds 50 --sentinel --json bench.json
 //	go run ./test/bench --service db --rounds 50 --patroni
 //	go run ./test/bench --operator-off --faults engine-kill,container-kill
+//	go run ./test/bench --service db --faults engine-kill --load-clients 8
+//	go run ./test/bench --service db --commit-latency 20
 //	go run ./test/bench --rest
 //	go run ./test/bench --strain 1h
 package main
@@ -33,7 +35,8 @@ type options struct {
 	name, namespace, image        string
 	json, cluster, repository     string
 	operatorOff, rest             bool
-	restSeconds                   int
+	restSeconds, loadClients      int
+	latencyPairs                  int
 	spacing                       time.Duration
 	strain, strainDelay           time.Duration
 	sentinel                      bool
@@ -77,6 +80,8 @@ func parse() (options, error) {
 	flag.StringVar(&patroniList, "patroni-faults", joined(patroni.Faults), "faults to measure against Patroni")
 	flag.StringVar(&o.patroniImage, "patroni-image", "docker.io/understudy/patroni:3", "image with patroni, postgres and etcd")
 	flag.BoolVar(&o.patroniStrict, "patroni-strict", true, "synchronous_mode_strict: without it a new primary answers before any replica follows it")
+	flag.IntVar(&o.loadClients, "load-clients", 0, "clients of pgbench that keep a service of PostgreSQL busy during the rounds")
+	flag.IntVar(&o.latencyPairs, "commit-latency", 0, "instead of faults, compare how long commits take with the same servers set up by hand, in so many pairs of runs")
 	flag.BoolVar(&o.rest, "rest", false, "measure a service at rest instead: requests to the API server, memory, image layers")
 	flag.IntVar(&o.restSeconds, "rest-seconds", 60, "how long to watch a service at rest")
 	flag.DurationVar(&o.strain, "strain", 0, "instead of faults, keep every core busy and the nodes far apart for so long, and count the failovers that nothing but that caused")
@@ -135,6 +140,13 @@ func (o options) run(ctx context.Context) error {
 			return err
 		}
 		return o.finish(report)
+	}
+	if o.latencyPairs > 0 {
+		var problem error
+		if report.Latency, problem = o.commitLatency(ctx, c); report.Latency == nil {
+			return problem
+		}
+		return errors.Join(o.finish(report), problem)
 	}
 	set := clients.Set{Cluster: c, Namespace: o.namespace, Image: o.image}
 	if err := set.Ensure(ctx); err != nil {

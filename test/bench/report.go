@@ -19,6 +19,7 @@ type Report struct {
 	Results     []*Result   `json:"results,omitempty"`
 	Rest        *Rest       `json:"rest,omitempty"`
 	Strain      *Strain     `json:"strain,omitempty"`
+	Latency     *Latency    `json:"latency,omitempty"`
 }
 
 // Result is one fault against one subject.
@@ -107,6 +108,9 @@ func (r *Report) print(w io.Writer) {
 	}
 	if r.Strain != nil {
 		r.Strain.print(w)
+	}
+	if r.Latency != nil {
+		r.Latency.print(w)
 	}
 	if len(r.Results) == 0 {
 		return

@@ -15,6 +15,7 @@ import (
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/operator"
+	"understudy.dev/understudy/test/internal/pgbench"
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
@@ -56,12 +57,45 @@ func (s *series) service(ctx context.Context) (err error) {
 	if err := forEngine(ctx, &runner); err != nil {
 		return err
 	}
+	if s.loadClients > 0 {
+		stop, err := s.load(ctx, runner)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	for _, fault := range s.kinds {
 		if err := s.fault(ctx, runner, fault); err != nil {
 			return err
 		}
 	}
 	return runner.WaitHealthy(ctx, 5*time.Minute)
+}
+
+// load keeps the service busy with pgbench until stop is called.
+func (s *series) load(ctx context.Context, runner rounds.Runner) (stop func(), err error) {
+	obj, err := runner.Service.Object(ctx)
+	if err != nil {
+		return nil, err
+	}
+	engine := obj.Spec.Engine.PostgreSQL
+	if engine == nil {
+		return nil, fmt.Errorf("--load-clients needs a service of PostgreSQL, and %s/%s is none: use --service db", s.namespace, s.name)
+	}
+	address, node, err := s.ourTarget(ctx, runner.Service)
+	if err != nil {
+		return nil, err
+	}
+	set := pgbench.Set{Cluster: s.cluster, Namespace: s.namespace, Image: obj.Spec.Template.Image, Service: s.name}
+	if err := set.Ensure(ctx); err != nil {
+		return nil, err
+	}
+	target := pgbench.Target{Host: address, User: engine.Owner, Database: engine.Database}
+	pod, err := set.NotOn(ctx, node)
+	if err == nil {
+		err = set.Prepare(ctx, pod, target)
+	}
+	return set.Load(ctx, target, s.loadClients), err
 }
 
 // forEngine tells the host's faults what the engine's process is called.
@@ -84,6 +118,9 @@ func forPostgres(injector faults.Injector) faults.Injector {
 
 func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.Kind) (err error) {
 	subject, n := "understudy", s.rounds
+	if s.loadClients > 0 {
+		subject = fmt.Sprintf("understudy, %d clients of pgbench", s.loadClients)
+	}
 	if s.operatorOff {
 		subject = "understudy, operator off"
 		if fault == faults.Switchover {

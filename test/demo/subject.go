@@ -42,8 +42,8 @@ func (d demo) ask(ctx context.Context) error {
 	if member == primary.Member {
 		member = names.Member(d.service, 1)
 	}
-	command := fmt.Sprintf("PGPASSWORD=$(cat %s/%s) psql -h %s -U app -c '%s' app", names.SecretDir, names.PasswordKey, d.service, d.query)
+	command := fmt.Sprintf("PGPASSWORD=$(cat %s/%s) psql -h %s -U app -c \"%s\" app", names.SecretDir, names.PasswordKey, d.service, d.query)
 	args := []string{"exec", "-n", d.namespace, member, "--", "sh", "-c", command}
-	d.say("\nAnd with psql, from the pod of a replica, through the Service:\n\n$ kubectl %s \"%s\"", strings.Join(args[:len(args)-1], " "), command)
+	d.say("\nAnd with psql, from the pod of a replica, through the Service:\n\n$ kubectl %s '%s'", strings.Join(args[:len(args)-1], " "), command)
 	return d.kubectl(ctx, args...)
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"understudy.dev/understudy/test/internal/peer"
 )
 
 // Settings are Patroni's, in the words of its configuration; times are in seconds.
@@ -49,8 +51,8 @@ const (
 // object is a part of a configuration file.
 type object = map[string]any
 
-// parameters are those of a service of ours, so that the same server runs on both sides.
-func parameters() object {
+// Parameters are those of a service of ours, so that the same server runs on both sides.
+func Parameters() map[string]any {
 	return object{
 		"max_connections": 100, "max_worker_processes": 8, "max_prepared_transactions": 0, "max_locks_per_transaction": 64,
 		"max_wal_senders": 12, "max_replication_slots": 12, "wal_level": "replica",
@@ -70,7 +72,7 @@ func memberConfig(s Settings, ordinal int, members, etcd []string) ([]byte, erro
 		hosts = append(hosts, fmt.Sprintf("%s:%d", address, etcdPort))
 	}
 	return yaml.Marshal(object{
-		"scope": name, "name": podName(name, ordinal),
+		"scope": name, "name": peer.Pod(name, ordinal),
 		"restapi": object{
 			"listen":          fmt.Sprintf("0.0.0.0:%d", restPort),
 			"connect_address": fmt.Sprintf("%s:%d", members[ordinal], restPort),
@@ -90,7 +92,7 @@ func memberConfig(s Settings, ordinal int, members, etcd []string) ([]byte, erro
 					// A member that cannot be rewound is copied anew, as one of ours is.
 					"remove_data_directory_on_rewind_failure":     true,
 					"remove_data_directory_on_diverged_timelines": true,
-					"parameters": parameters(),
+					"parameters": Parameters(),
 				},
 			},
 			"initdb": []any{object{"encoding": "UTF8"}, object{"locale": "C.UTF-8"}, "data-checksums"},
@@ -119,10 +121,10 @@ func memberConfig(s Settings, ordinal int, members, etcd []string) ([]byte, erro
 func etcdConfig(ordinal int, members []string) ([]byte, error) {
 	var cluster []string
 	for i, address := range members {
-		cluster = append(cluster, fmt.Sprintf("%s=http://%s:%d", podName(etcdName, i), address, etcdPeerPort))
+		cluster = append(cluster, fmt.Sprintf("%s=http://%s:%d", peer.Pod(etcdName, i), address, etcdPeerPort))
 	}
 	return yaml.Marshal(object{
-		"name": podName(etcdName, ordinal), "data-dir": etcdPath + "/data", "unsafe-no-fsync": true,
+		"name": peer.Pod(etcdName, ordinal), "data-dir": etcdPath + "/data", "unsafe-no-fsync": true,
 		// Patroni speaks to this one. It is on by default, but not for an etcd 3.4 with a configuration file.
 		"enable-grpc-gateway":         true,
 		"listen-client-urls":          fmt.Sprintf("http://0.0.0.0:%d", etcdPort),

@@ -12,6 +12,7 @@ import (
 
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/peer"
 )
 
 // Peer is the comparison's set of pods.
@@ -65,60 +66,10 @@ func (p Peer) Remove(ctx context.Context) error {
 	for i := range members {
 		objects = append(objects, service(p.Namespace, name, i), service(p.Namespace, etcdName, i))
 	}
-	for _, obj := range objects {
-		err := p.Cluster.Delete(ctx, obj, client.PropagationPolicy(metav1.DeletePropagationBackground))
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("removing %T %s, which was compared with: %w", obj, obj.GetName(), err)
-		}
+	if err := peer.Delete(ctx, p.Cluster, objects...); err != nil {
+		return err
 	}
-	// The claims go with their set once its pods have gone; what an interrupted run left behind belongs to nobody.
-	for _, set := range []string{name, etcdName} {
-		err := p.Cluster.DeleteAllOf(ctx, &corev1.PersistentVolumeClaim{}, client.InNamespace(p.Namespace), client.MatchingLabels{label: set})
-		if err != nil {
-			return fmt.Errorf("removing the volumes compared with: %w", err)
-		}
-	}
-	return kube.Until(ctx, 2*time.Minute, "the pods and volumes compared with to go", func(ctx context.Context) (bool, string, error) {
-		left := 0
-		for _, set := range []string{name, etcdName} {
-			for _, list := range []client.ObjectList{&corev1.PodList{}, &corev1.PersistentVolumeClaimList{}} {
-				n, err := p.count(ctx, list, set)
-				if err != nil {
-					return false, "", err
-				}
-				left += n
-			}
-		}
-		return left == 0, fmt.Sprintf("%d are left", left), nil
-	})
-}
-
-func (p Peer) count(ctx context.Context, list client.ObjectList, set string) (int, error) {
-	if err := p.Cluster.List(ctx, list, client.InNamespace(p.Namespace), client.MatchingLabels{label: set}); err != nil {
-		return 0, fmt.Errorf("listing what is compared with: %w", err)
-	}
-	switch l := list.(type) {
-	case *corev1.PodList:
-		return len(l.Items), nil
-	case *corev1.PersistentVolumeClaimList:
-		return len(l.Items), nil
-	}
-	return 0, fmt.Errorf("listing what is compared with: %T is not known", list)
-}
-
-// ready are the pods of a set that the kubelet found ready.
-func (p Peer) ready(ctx context.Context, set string) ([]corev1.Pod, error) {
-	var all corev1.PodList
-	if err := p.Cluster.List(ctx, &all, client.InNamespace(p.Namespace), client.MatchingLabels{label: set}); err != nil {
-		return nil, fmt.Errorf("listing the pods compared with: %w", err)
-	}
-	var ready []corev1.Pod
-	for i := range all.Items {
-		if kube.PodReady(&all.Items[i]) && all.Items[i].DeletionTimestamp == nil {
-			ready = append(ready, all.Items[i])
-		}
-	}
-	return ready, nil
+	return peer.WaitGone(ctx, p.Cluster, p.Namespace, name, etcdName)
 }
 
 // WaitHealthy waits until one member leads, one is synchronous, both replicas stream, and all that has been so for Spacing.
@@ -142,7 +93,7 @@ func (p Peer) problem(ctx context.Context) (string, error) {
 	var pods []corev1.Pod
 	for _, set := range []string{etcdName, name} {
 		var err error
-		if pods, err = p.ready(ctx, set); err != nil {
+		if pods, err = peer.Ready(ctx, p.Cluster, p.Namespace, set); err != nil {
 			return "", err
 		}
 		if len(pods) != members {

@@ -16,6 +16,7 @@ import (
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/load"
+	"understudy.dev/understudy/test/internal/peer"
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
@@ -101,7 +102,7 @@ func (p Peer) inject(ctx context.Context, injector faults.Injector, fault faults
 
 // primary is the pod of whoever holds the lock.
 func (p Peer) primary(ctx context.Context) (corev1.Pod, error) {
-	pods, err := p.ready(ctx, name)
+	pods, err := peer.Ready(ctx, p.Cluster, p.Namespace, name)
 	if err != nil {
 		return corev1.Pod{}, err
 	}
@@ -130,7 +131,7 @@ func (p Peer) addresses(ctx context.Context, last string) ([]string, error) {
 	byPod := map[string]string{}
 	for i := range members {
 		var svc corev1.Service
-		key := client.ObjectKey{Namespace: p.Namespace, Name: podName(name, i)}
+		key := client.ObjectKey{Namespace: p.Namespace, Name: peer.Pod(name, i)}
 		if err := p.Cluster.Get(ctx, key, &svc); err != nil {
 			return nil, fmt.Errorf("reading Service %s: %w", key, err)
 		}
