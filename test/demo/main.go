@@ -125,7 +125,7 @@ func (d demo) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("\nA client on another node than the primary now writes one %s each 5 ms to the Service (%s)\nand tries again every 2 ms when a write fails.", d.unit, address)
+	d.say("\nA client on another node than the primary now writes one %s each 5 ms to the Service (%s)\nand tries again every %s when a write fails.", d.unit, address, d.retry)
 	return nil
 }
 

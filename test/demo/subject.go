@@ -14,6 +14,8 @@ type subject struct {
 	service, sample string
 	// process is what is killed, and unit what a client writes.
 	process, unit string
+	// retry is how often the client tries when a write fails.
+	retry string
 	// query is asked with psql in the end; empty: nothing is.
 	query string
 }
@@ -22,10 +24,10 @@ type subject struct {
 func subjectOf(engine string) (subject, error) {
 	switch engine {
 	case "redis":
-		return subject{service: "cache", sample: "config/samples/redis.yaml", process: "redis-server", unit: "key"}, nil
+		return subject{service: "cache", sample: "config/samples/redis.yaml", process: "redis-server", unit: "key", retry: "2 ms"}, nil
 	case "postgresql":
 		return subject{
-			service: "db", sample: "config/samples/postgresql.yaml", process: faults.Postgres, unit: "row",
+			service: "db", sample: "config/samples/postgresql.yaml", process: faults.Postgres, unit: "row", retry: "10 ms",
 			query: "SELECT pg_is_in_recovery() AS standby, inet_server_addr() AS server, pg_walfile_name(pg_current_wal_lsn()) AS wal",
 		}, nil
 	}

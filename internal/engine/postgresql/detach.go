@@ -25,6 +25,11 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 			return err
 		}
 		p.setUpstream("")
+		if p.doorNow() == following {
+			if err := p.writeDoor(c.life, detached); err != nil {
+				return err
+			}
+		}
 		if err := p.apply(ctx, c, settings{standbys: nobody}); err != nil {
 			return err
 		}

@@ -23,10 +23,11 @@ func TestFollowsBeforeThePromotion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.letIn()
+	told := time.Now()
 	if err := c.Follow(within(t), b.address); err != nil {
 		t.Fatal("following a server before its promotion:", err)
 	}
+	t.Logf("following took %s", time.Since(told))
 	until(t, "it streams from a standby", func() bool {
 		r, ok := c.report()
 		return ok && r.LinkUp && r.Upstream == b.address

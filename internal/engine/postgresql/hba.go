@@ -13,6 +13,7 @@ type door string
 const (
 	closed    door = "closed"    // only the agent, over the socket in its own folder
 	following door = "following" // clients that read; no member, since nobody may follow one that is not primary
+	detached  door = "detached"  // clients that read, and members: it may be the next primary, and whoever is told so connects before it is
 	open      door = "open"      // clients and members
 	// membersOnly: clients are kept out, and replicas go on.
 	membersOnly door = "members"
@@ -52,7 +53,7 @@ func checkHBA(lines []string) error {
 func (p *PostgreSQL) hba(d door, users []string) string {
 	lines := []string{"local all " + superuser + " trust"}
 	tls := p.config.TLS != nil
-	members := d == open || d == membersOnly
+	members := d == open || d == membersOnly || d == detached
 	if members && tls {
 		// verify-full: the certificate is a member's; the map says that its name is one.
 		lines = append(lines, "hostssl replication,"+superuser+" "+replicator+" all cert map=members")
@@ -60,7 +61,7 @@ func (p *PostgreSQL) hba(d door, users []string) string {
 	if members && !tls {
 		lines = append(lines, "host replication,"+superuser+" "+replicator+" all scram-sha-256")
 	}
-	if clients := d == open || d == following; clients && tls && p.config.SuperuserLogin {
+	if clients := d == open || d == following || d == detached; clients && tls && p.config.SuperuserLogin {
 		lines = append(lines, "hostssl all "+superuser+" all scram-sha-256")
 	}
 	lines = append(lines, "host all "+replicator+" all reject", "host all "+superuser+" all reject", "host replication all all reject")

@@ -161,7 +161,7 @@ func TestLinesOfHBAThatAreRefused(t *testing.T) {
 
 func TestDoors(t *testing.T) {
 	p := New(agentconfig.PostgreSQL{HBA: []string{"host app app all md5"}}, "/d", "/r", Secrets{})
-	for d, want := range map[door][2]bool{closed: {false, false}, following: {false, true}, membersOnly: {true, false}, open: {true, true}} {
+	for d, want := range map[door][2]bool{closed: {false, false}, following: {false, true}, detached: {true, true}, membersOnly: {true, false}, open: {true, true}} {
 		text := p.hba(d, p.used().HBA)
 		if got := [2]bool{strings.Contains(text, "host replication,postgres understudy all scram"), strings.Contains(text, "host app app all md5")}; got != want {
 			t.Errorf("%s lets members and clients in: %v, want %v:\n%s", d, got, want, text)
@@ -172,7 +172,7 @@ func TestDoors(t *testing.T) {
 		t.Errorf("with TLS members log in with their certificates alone:\n%s", text)
 	}
 	const root = "hostssl all postgres all scram-sha-256\n"
-	for d, want := range map[door]bool{closed: false, following: true, membersOnly: false, open: true} {
+	for d, want := range map[door]bool{closed: false, following: true, detached: true, membersOnly: false, open: true} {
 		p.config.SuperuserLogin = true
 		text := p.hba(d, nil)
 		at, reject := strings.Index(text, root), strings.Index(text, "host all postgres all reject")

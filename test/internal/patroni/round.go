@@ -26,9 +26,6 @@ var Faults = []faults.Kind{faults.EngineKill, faults.ContainerKill, faults.PodDe
 const (
 	// within is how long a fault may take: the lock of a dead node is held for ttl and a while.
 	within = 2 * time.Minute
-	// retry is the time between two attempts of the client. It is longer than for a service of ours: each attempt asks the
-	// replicas, which answer, and on two cores more attempts would be felt by whoever is to take over.
-	retry = 20 * time.Millisecond
 )
 
 // Round makes one fault. The client knows the three servers and takes the first that may be written to, the old primary
@@ -63,7 +60,6 @@ func (p Peer) round(ctx context.Context, set clients.Set, injector faults.Inject
 	record.Measurement, err = rounds.Measure(ctx, c, id, rounds.Target{
 		Config: load.Config{
 			Addresses: addresses, Engine: load.PostgreSQL, User: superuser, Database: database,
-			RetryMicroseconds: retry.Microseconds(),
 		},
 		Within: within,
 		Inject: func(ctx context.Context) error { return p.inject(ctx, injector, record.Fault, old) },

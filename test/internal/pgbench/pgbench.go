@@ -74,7 +74,8 @@ func (s Set) deployment() *appsv1.Deployment {
 				SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](999)},
 				Containers: []corev1.Container{{
 					Name: container, Image: s.Image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"sleep", "infinity"},
-					Env: []corev1.EnvVar{{Name: "PGPASSWORD", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+					// Without TLS, which what is compared with does not offer.
+					Env: []corev1.EnvVar{{Name: "PGSSLMODE", Value: "disable"}, {Name: "PGPASSWORD", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 						LocalObjectReference: corev1.LocalObjectReference{Name: names.AuthSecret(s.Service)}, Key: names.PasswordKey,
 					}}}},
 				}},
