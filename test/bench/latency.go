@@ -50,7 +50,7 @@ func (o options) commitLatency(ctx context.Context, c *kube.Cluster) (*Latency, 
 	if err != nil {
 		return nil, err
 	}
-	other := byhand.Peer{Cluster: c, Namespace: o.namespace, Image: obj.Spec.Template.Image}
+	other := byhand.Peer{Cluster: c, Namespace: o.namespace, Image: obj.Spec.Template.Image, Service: o.name}
 	host, node, err := other.Ensure(ctx)
 	if err != nil {
 		return nil, err
