@@ -65,6 +65,8 @@ const (
 	ReasonLeaseLost = "LeaseLost"
 	// ReasonNameTaken: an object of a needed name exists and belongs to somebody else.
 	ReasonNameTaken = "NameTaken"
+	// ReasonRollStopped: a renewed member does not come back, or the primary does not hand over, so the others stay as they are.
+	ReasonRollStopped = "RollStopped"
 	// ReasonNotStalled: nothing needs a person.
 	ReasonNotStalled = "NotStalled"
 	// ReasonConfigurationInForce: every member runs with the engine's parameters of the spec.

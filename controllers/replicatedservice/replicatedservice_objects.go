@@ -14,7 +14,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
@@ -88,27 +87,11 @@ func (r *Reconciler) removeUnwanted(ctx context.Context, s *scope, in workload.I
 	return all
 }
 
-// replaceStuck deletes pods of an older template whose engine never ran: a corrected image would otherwise wait for a
-// person to delete them, since a StatefulSet with OnDelete replaces nothing by itself.
-func (r *Reconciler) replaceStuck(ctx context.Context, s *scope) error {
-	if !s.mayBuild() {
-		return nil
-	}
-	var all error
-	for _, name := range outdated(s) {
-		pod := s.pods[name]
-		if pod.DeletionTimestamp != nil || !neverRan(pod) {
-			continue
-		}
-		uid := pod.UID
-		ctrl.LoggerFrom(ctx).Info("a pod whose engine never ran is replaced by one of the new template", "pod", name)
-		all = errors.Join(all, client.IgnoreNotFound(r.Client.Delete(ctx, pod, client.Preconditions{UID: &uid})))
-	}
-	return all
-}
-
 // neverRan reports whether a kubelet says that the pod's engine was never started.
 func neverRan(pod *corev1.Pod) bool {
+	if pod == nil {
+		return false
+	}
 	for _, c := range pod.Status.ContainerStatuses {
 		if c.Name == names.EngineContainer {
 			return c.State.Waiting != nil && c.LastTerminationState.Terminated == nil && c.RestartCount == 0 && c.ContainerID == ""

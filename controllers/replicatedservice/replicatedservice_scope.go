@@ -36,6 +36,7 @@ type scope struct {
 	effective *v1alpha1.ReplicatedService // with what cannot be changed any more taken from what runs
 	problems  []Problem
 	waiting   []string // what the operator waits for, for people
+	rolling   string   // what a roll does next, for people; empty: there is none
 
 	set       *appsv1.StatefulSet
 	pods      map[string]*corev1.Pod
@@ -256,6 +257,8 @@ type memory struct {
 	epoch        failover.Epoch
 	epochChanged time.Time
 	missing      time.Time // since when pods are missing
+	calmFor      string    // the member that a roll renews next, all others being well since calmSince
+	calmSince    time.Time
 }
 
 type memories struct {

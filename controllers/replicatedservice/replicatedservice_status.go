@@ -298,31 +298,10 @@ func reconciling(s *scope) observation {
 	case len(s.waiting) > 0:
 		return observation{true, v1alpha1.ReasonProgressing, "waiting for " + strings.Join(s.waiting, ", and for ")}
 	}
-	if old := outdated(s); len(old) > 0 {
-		return observation{true, v1alpha1.ReasonProgressing, fmt.Sprintf(
-			"pods of an older template: %s. Delete them one by one when all members follow, the replicas' first", strings.Join(old, ", "))}
+	if s.rolling != "" {
+		return observation{true, v1alpha1.ReasonProgressing, s.rolling}
 	}
 	return observation{false, v1alpha1.ReasonReconciled, "the spec was carried out"}
-}
-
-// outdated pods run another template than the StatefulSet's, replicas first.
-func outdated(s *scope) []string {
-	if s.set == nil || s.set.Status.ObservedGeneration < s.set.Generation || s.set.Status.UpdateRevision == "" {
-		return nil
-	}
-	var replicas, primary []string
-	for _, name := range s.memberNames() {
-		pod := s.pods[name]
-		if pod == nil || pod.Labels["controller-revision-hash"] == s.set.Status.UpdateRevision {
-			continue
-		}
-		if status := s.reports[name].Live(); status != nil && status.Serving {
-			primary = append(primary, name)
-		} else {
-			replicas = append(replicas, name)
-		}
-	}
-	return append(replicas, primary...)
 }
 
 func podReady(pod *corev1.Pod) bool {

@@ -56,6 +56,7 @@ func (a *Agent) replaceData() {
 	replace := func() {
 		if !a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Replace(ctx) }, func() {
 			a.noteRejoin(err)
+			a.proc.meant = err == nil // its process ends for that
 			done()
 		}) {
 			done()

@@ -26,7 +26,7 @@ const (
 	// would compete with that for the machine, and there is nobody to follow yet.
 	afterFence = 250 * time.Millisecond
 	// steadyAfter is how long an engine must have run for its next end not to count as quick.
-	steadyAfter = 30 * time.Second
+	steadyAfter = 5 * time.Second
 	// fenceTimeout bounds one try to kill and reap; a process in an uninterruptible sleep ends when its disk answers.
 	fenceTimeout = time.Minute
 	// fenceAgain is the pause before another try.
@@ -60,6 +60,8 @@ type engineRun struct {
 	followPause time.Duration
 	// quorum is what it was last told that a write needs.
 	quorum engine.Quorum
+	// step: the process that runs prepares something and ends by itself. meant: it ended, or is to end, as it should.
+	step, meant bool
 	// early are children that ended while a start was not reported yet: the engine may be among them.
 	early []supervisor.Exit
 }
@@ -95,7 +97,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 	a.doing[failover.StartEngine] = true
 	a.proc.early = nil
 	a.proc.gen++
-	gen, pid, fences := a.proc.gen, 0, a.fences.Load()
+	gen, pid, fences, step := a.proc.gen, 0, a.fences.Load(), false
 	var err error
 	ok := a.orders.do(0, func(context.Context) {
 		a.starting.Lock() // a fence waits for us, or we for it: nothing is started behind its back
@@ -110,10 +112,12 @@ func (a *Agent) startEngine(now failover.Instant) {
 		}
 		var p engine.Process
 		if p, err = a.Engine.Process(); err == nil {
+			step = p.Step
 			pid, err = a.Processes.Start(p)
 		}
 	}, func() {
 		delete(a.doing, failover.StartEngine)
+		a.proc.step, a.proc.meant = step, false
 		a.onStarted(gen, pid, err)
 	})
 	if !ok {
@@ -153,7 +157,12 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 	}
 }
 
+// backOff makes the next start wait, longer with each quick end. What ended as it should makes nobody wait.
 func (a *Agent) backOff(now failover.Instant) {
+	if a.proc.meant {
+		a.proc.meant, a.proc.notBefore = false, now
+		return
+	}
 	if now.Sub(a.proc.started) > steadyAfter {
 		a.proc.pause = 0
 	}
@@ -175,6 +184,7 @@ func (a *Agent) OnExit(e supervisor.Exit) {
 			why = "the guard killed its engine, since the right to write was over"
 		}
 		a.proc.lastError = e.String()
+		a.proc.meant = a.proc.meant || (a.proc.step && e.Status.Exited() && e.Status.ExitStatus() == 0)
 		a.Log.Info("Engine ended", "how", e.String())
 		a.fence(why)
 	case a.doing[failover.StartEngine] && len(a.proc.early) < 64:

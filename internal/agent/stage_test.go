@@ -302,9 +302,10 @@ type fakeEngine struct {
 	offset     int64
 	min        int // replicas it needs to accept writes
 	history    string
+	step       bool
 }
 
-func (e *fakeEngine) Process() (engine.Process, error) { return engine.Process{}, nil }
+func (e *fakeEngine) Process() (engine.Process, error) { return engine.Process{Step: e.step}, nil }
 func (e *fakeEngine) Persistent() bool                 { return e.persistent }
 func (e *fakeEngine) Port() int                        { return 6379 }
 func (*fakeEngine) Listens() bool                      { return false }

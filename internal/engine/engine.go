@@ -15,6 +15,8 @@ type Process struct {
 	Env   []string
 	Dir   string
 	Stdin []byte
+	// Step: it prepares something and ends by itself; that it ended well is no crash.
+	Step bool
 }
 
 // Report is what one probe found.

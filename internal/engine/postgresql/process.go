@@ -127,6 +127,7 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 	p.mu.Lock()
 	p.stage = st
 	p.mu.Unlock()
+	proc.Step = st != runServer
 	return proc, nil
 }
 

@@ -1,0 +1,165 @@
+package replicatedservice
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/wire"
+	"understudy.dev/understudy/internal/workload"
+)
+
+const revisionLabel = "controller-revision-hash"
+
+// rolling is a healthy service whose members named run an older template; all have been well for long.
+func rolling(old []string, change ...func(*scope)) *scope {
+	s := playing(1, func(s *scope) {
+		s.set = &appsv1.StatefulSet{Status: appsv1.StatefulSetStatus{UpdateRevision: "new"}}
+		for _, pod := range s.pods {
+			pod.Labels = map[string]string{revisionLabel: "new"}
+			pod.CreationTimestamp = metav1.NewTime(noon.Add(-time.Minute))
+		}
+		for _, name := range old {
+			s.pods[name].Labels[revisionLabel] = "old"
+		}
+	})
+	for _, f := range change {
+		f(s)
+	}
+	s.memory.calmFor, s.memory.calmSince = "", noon.Add(-time.Hour)
+	if due := renewals(s); len(due) > 0 {
+		s.memory.calmFor = due[0]
+	}
+	return s
+}
+
+func asked(name string, ago time.Duration, condition string) func(*scope) {
+	return func(s *scope) {
+		fo := v1alpha1.Failover{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(noon.Add(-ago))},
+			Spec: v1alpha1.FailoverSpec{Type: v1alpha1.TypeSwitchover}}
+		if condition != "" {
+			fo.Status.Conditions = []metav1.Condition{{Type: condition, Status: metav1.ConditionTrue, Message: "nobody could take over"}}
+		}
+		s.failovers = append(s.failovers, fo)
+	}
+}
+
+func mode(m failover.Mode) func(*scope) { return func(s *scope) { s.register.Terms.Mode = m } }
+
+func TestNextRoll(t *testing.T) {
+	all, last := []string{"cache-0", "cache-1", "cache-2"}, []string{"cache-0"}
+	starting := func(name string) func(*scope) {
+		return func(s *scope) {
+			say(s, name, func(st *wire.Status) { st.State, st.Message = "Starting", "no such file" })
+		}
+	}
+	neverStarted := func(name string) func(*scope) {
+		return func(s *scope) {
+			starting(name)(s)
+			s.pods[name].Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "engine", State: corev1.ContainerState{
+				Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"},
+			}}}
+		}
+	}
+	for name, c := range map[string]struct {
+		s      *scope
+		act    rollAct
+		member string
+		why    string
+	}{
+		"nothing is older":             {rolling(nil), rollRests, "", ""},
+		"the template is not seen yet": {rolling(all, func(s *scope) { s.set.Generation = 2 }), rollRests, "", ""},
+		"the highest replica is first": {rolling(all), rollRenews, "cache-2", "cache-2, cache-1, cache-0"},
+		"then the other replica":       {rolling([]string{"cache-0", "cache-1"}), rollRenews, "cache-1", ""},
+		"the primary hands over":       {rolling(last), rollHandsOver, "cache-0", "asked to hand over"},
+		"as a replica it is renewed": {rolling(last, func(s *scope) {
+			say(s, "cache-0", func(st *wire.Status) { st.Epoch, st.State, st.Eligible = 2, "Following", true })
+			say(s, "cache-1", func(st *wire.Status) { st.Epoch, st.Serving, st.State = 2, true, "Serving" })
+			s.register.Epoch, s.register.Holder = 2, runOf("cache-1")
+			lead(s, 2, "cache-1")
+		}), rollRenews, "cache-0", ""},
+		"paused":                     {rolling(all, func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), rollWaits, "", "Paused"},
+		"a blocking problem":         {rolling(all, func(s *scope) { s.problems = []Problem{{Blocking: true}} }), rollWaits, "", "Stalled"},
+		"any problem":                {rolling(all, func(s *scope) { s.problems = []Problem{{Reason: "SecretNotFound"}} }), rollWaits, "", "Stalled"},
+		"DryRun":                     {rolling(all, mode(failover.ModeDryRun)), rollWaits, "", "DryRun"},
+		"Manual, a replica":          {rolling(all, mode(failover.ModeManual)), rollRenews, "cache-2", ""},
+		"Manual, the primary":        {rolling(last, mode(failover.ModeManual)), rollWaits, "", "create a Failover of type Switchover"},
+		"somebody changes it":        {rolling(all, asked("by-hand", time.Second, "")), rollWaits, "", "by-hand"},
+		"somebody changed it":        {rolling(all, asked("by-hand", time.Hour, v1alpha1.ConditionReady)), rollRenews, "cache-2", ""},
+		"another replica is behind":  {rolling(all, starting("cache-1")), rollRenews, "cache-1", ""}, // it is older itself
+		"a renewed one is behind":    {rolling([]string{"cache-0", "cache-1"}, starting("cache-2")), rollWaits, "", "cache-2 (Starting: no such file)"},
+		"a renewed one is not fit":   {rolling([]string{"cache-0", "cache-1"}, func(s *scope) { s.reports["cache-2"].Status.Eligible = false }), rollWaits, "", "cache-2"},
+		"a renewed one is not ready": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) { s.pods["cache-2"].Status.Conditions = nil }), rollWaits, "", "cache-2"},
+		"a renewed one is ending":    {rolling([]string{"cache-0"}, func(s *scope) { s.pods["cache-2"].DeletionTimestamp = &metav1.Time{Time: noon} }), rollWaits, "", "cache-2"},
+		"nobody serves":              {rolling(all, func(s *scope) { s.slices[0].Endpoints = nil }), rollWaits, "", "a primary that serves and is routed"},
+		"not well for long":          {rolling(all, func(s *scope) { s.memory.calmSince = noon }), rollRenews, "cache-2", ""}, // set again below
+		"not all were heard":         {rolling(all, func(s *scope) { delete(s.reports, "cache-1") }), rollWaits, "", "being asked"},
+		"an image that does not exist": {rolling([]string{"cache-2"}, neverStarted("cache-2"), func(s *scope) {
+			s.problems = []Problem{{Reason: v1alpha1.ReasonImageNotFound}}
+		}), rollRenews, "cache-2", ""},
+		"asked a moment ago":       {rolling(last, asked("cache-roll-1-1", time.Second, v1alpha1.ConditionStalled)), rollWaits, "", "nobody could take over"},
+		"asked a while ago":        {rolling(last, asked("cache-roll-1-1", time.Minute, v1alpha1.ConditionStalled)), rollHandsOver, "cache-0", ""},
+		"asked in an epoch before": {rolling(last, asked("cache-roll-0-1", time.Second, v1alpha1.ConditionStalled)), rollHandsOver, "cache-0", ""},
+		"asked often enough": {rolling(last, asked("cache-roll-1-1", time.Hour, v1alpha1.ConditionStalled), asked("cache-roll-1-2", time.Hour, v1alpha1.ConditionStalled),
+			asked("cache-roll-1-3", time.Hour, v1alpha1.ConditionStalled)), rollStops, "", "3 times"},
+		"a renewed one does not come back": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			s.pods["cache-2"].CreationTimestamp = metav1.NewTime(noon.Add(-rollDeadline))
+		}), rollStops, "", "cache-2 has not come back within 10m0s after it was renewed (Starting: no such file), so cache-1, cache-0 stay as they are"},
+		"set back, the broken one is first": {rolling([]string{"cache-2"}, starting("cache-2"), func(s *scope) {
+			s.problems = []Problem{{Reason: v1alpha1.ReasonImageNotFound}}
+		}), rollRenews, "cache-2", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "not well for long" {
+				c.s.memory.calmSince, c.act, c.member, c.why = noon, rollWaits, "", "cache-2 is next"
+			}
+			got := nextRoll(c.s)
+			if got.act != c.act || (c.act != rollStops && got.member != c.member && c.member != "") || !strings.Contains(got.why, c.why) {
+				t.Errorf("%+v, want act %d of %q because of %q", got, c.act, c.member, c.why)
+			}
+			if (got.act == rollRests) != (got.why == "") {
+				t.Errorf("people read %q", got.why)
+			}
+		})
+	}
+}
+
+// Members whose parameters need a restart are renewed once all have accepted them.
+func TestNextRollOfParameters(t *testing.T) {
+	digest := func(s *scope) string {
+		want, _ := workload.Reloadable(s.effective)
+		return want.Digest()
+	}
+	tuned := func(change ...func(*scope)) *scope {
+		return rolling(nil, append([]func(*scope){func(s *scope) {
+			s.svc.Spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{Port: 5432}}
+			for _, r := range s.reports {
+				r.Status.Configured, r.Status.PendingRestart, r.Status.RestartFor = digest(s), true, []string{"max_connections"}
+			}
+		}}, change...)...)
+	}
+	for name, c := range map[string]struct {
+		s      *scope
+		act    rollAct
+		member string
+	}{
+		"all accepted them":     {tuned(), rollRenews, "cache-2"},
+		"one refuses them":      {tuned(func(s *scope) { s.reports["cache-1"].Status.Refused = "too large" }), rollRests, ""},
+		"one has not read them": {tuned(func(s *scope) { s.reports["cache-1"].Status.Configured = "older" }), rollRests, ""},
+		"one is silent":         {tuned(func(s *scope) { silence(s, "cache-1") }), rollRests, ""},
+		"one was renewed":       {tuned(func(s *scope) { s.reports["cache-2"].Status.PendingRestart = false }), rollRenews, "cache-1"},
+		"the primary is left": {tuned(func(s *scope) {
+			s.reports["cache-1"].Status.PendingRestart, s.reports["cache-2"].Status.PendingRestart = false, false
+		}), rollHandsOver, "cache-0"},
+	} {
+		if got := nextRoll(c.s); got.act != c.act || got.member != c.member {
+			t.Errorf("%s: %+v, want act %d of %q", name, got, c.act, c.member)
+		}
+	}
+}
