@@ -320,7 +320,7 @@ func TestAsksAgain(t *testing.T) {
 }
 
 func TestDigest(t *testing.T) {
-	base := wire.Status{State: "Following", Eligible: true, Explanation: "a"}
+	base := wire.Status{State: "Following", Eligible: true, Explanation: "a", Configured: "1"}
 	for name, c := range map[string]struct {
 		change  func(*wire.Status)
 		differs bool
@@ -334,6 +334,9 @@ func TestDigest(t *testing.T) {
 		"refused by a guard":    {func(s *wire.Status) { s.Eligible, s.Reason = false, "Lagging" }, true},
 		"a takeover":            {func(s *wire.Status) { s.Takeovers = []wire.Takeover{{Epoch: 2}} }, true},
 		"data":                  {func(s *wire.Status) { s.HasData = true }, true},
+		"a configuration":       {func(s *wire.Status) { s.Configured = "2" }, true},
+		"its refusal":           {func(s *wire.Status) { s.Refused = "too large" }, true},
+		"a restart it needs":    {func(s *wire.Status) { s.PendingRestart, s.RestartFor = true, []string{"max_connections"} }, true},
 		"explanation of no one": {func(s *wire.Status) { s.Explanation = "b" }, false},
 	} {
 		changed := base
