@@ -154,11 +154,13 @@ func completed(t wire.Takeover) step {
 		"%s is the primary of epoch %d", t.To.Member, t.Epoch)}
 }
 
-// trim deletes automatic records of epochs before the oldest kept.
+// trim deletes what the operator made of epochs before the oldest kept: records, and the switchovers of rolls. What people created
+// stays.
 func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover, oldest int64) error {
 	for i := range have {
 		fo := &have[i]
-		if fo.Spec.Type != v1alpha1.TypeAutomatic || fo.Status.Epoch == 0 || fo.Status.Epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
+		ours := fo.Spec.Type == v1alpha1.TypeAutomatic || (metav1.GetControllerOf(fo) != nil && finished(fo))
+		if !ours || fo.Status.Epoch == 0 || fo.Status.Epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
 			continue
 		}
 		if err := r.Client.Delete(ctx, fo); client.IgnoreNotFound(err) != nil {

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,16 +31,16 @@ func (r *Reconciler) roll(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// renew deletes a member's pod. That it is no primary is read anew: it may have taken over a moment ago.
+// renew deletes a member's pod. Whether it became the primary a moment ago is read anew.
 func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
-	pod := s.pods[member]
-	if s.count() > 1 && well(s, member) {
-		lease, err := r.liveLease(ctx, s.svc)
+	pod, alone := s.pods[member], s.count() == 1
+	if !alone && !idle(s, member) {
+		obj, err := r.liveLease(ctx, s.svc)
 		if err != nil {
 			return err
 		}
-		if lease != nil && lease.Spec.HolderIdentity != nil && s.register != nil && lease.ResourceVersion != s.register.Version {
-			s.retry = true // it changed since it was looked at
+		if obj == nil || readable(ctx, obj).Holder.Member == member {
+			s.retry = true
 			return nil
 		}
 	}
@@ -52,7 +51,11 @@ func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 	}
 	s.memory.calmFor = ""
 	ctrl.LoggerFrom(ctx).Info("a member is renewed", "pod", member, "uid", uid)
-	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeNormal, "MemberRenewed", "Roll", "pod %s is made anew, since it runs something older than the spec", member)
+	note := fmt.Sprintf("pod %s is made anew, since it runs something older than the spec", member)
+	if alone {
+		note += "; it is the only member, so there are no writes until it is back"
+	}
+	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeNormal, "MemberRenewed", "Roll", "%s", note)
 	return nil
 }
 
@@ -65,7 +68,7 @@ func (r *Reconciler) askToHandOver(ctx context.Context, s *scope) error {
 		}
 	}
 	fo := &v1alpha1.Failover{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.svc.Namespace, Name: rollName(s, strconv.Itoa(number)), Labels: workload.Selector(s.svc.Name)},
+		ObjectMeta: workload.Meta(s.svc, rollName(s, strconv.Itoa(number)), "failover"),
 		Spec: v1alpha1.FailoverSpec{
 			ServiceRef: v1alpha1.LocalReference{Name: s.svc.Name}, Type: v1alpha1.TypeSwitchover,
 		},

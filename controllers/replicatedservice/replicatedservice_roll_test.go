@@ -50,6 +50,25 @@ func asked(name string, ago time.Duration, condition string) func(*scope) {
 	}
 }
 
+// tried is an attempt of this roll to have the primary hand over, which failed.
+func tried(number string, ago time.Duration) func(*scope) {
+	return func(s *scope) { asked(rollName(s, number), ago, v1alpha1.ConditionStalled)(s) }
+}
+
+// notReady: the kubelet says so of a pod, since then.
+func notReady(s *scope, name string, ago time.Duration) {
+	s.pods[name].Status.Conditions = []corev1.PodCondition{{
+		Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(noon.Add(-ago)),
+	}}
+	s.pods[name].CreationTimestamp = metav1.NewTime(noon.Add(-24 * time.Hour))
+}
+
+// mute: the operator asked a member and got no answer.
+func mute(s *scope, name string) {
+	silence(s, name)
+	s.pods[name].Status.Conditions = nil
+}
+
 func mode(m failover.Mode) func(*scope) { return func(s *scope) { s.register.Terms.Mode = m } }
 
 func TestNextRoll(t *testing.T) {
@@ -73,11 +92,12 @@ func TestNextRoll(t *testing.T) {
 		member string
 		why    string
 	}{
-		"nothing is older":             {rolling(nil), rollRests, "", ""},
-		"the template is not seen yet": {rolling(all, func(s *scope) { s.set.Generation = 2 }), rollRests, "", ""},
-		"the highest replica is first": {rolling(all), rollRenews, "cache-2", "cache-2, cache-1, cache-0"},
-		"then the other replica":       {rolling([]string{"cache-0", "cache-1"}), rollRenews, "cache-1", ""},
-		"the primary hands over":       {rolling(last), rollHandsOver, "cache-0", "asked to hand over"},
+		"nothing is older":              {rolling(nil), rollRests, "", ""},
+		"the template is not seen yet":  {rolling(all, func(s *scope) { s.set.Generation = 2 }), rollWaits, "", "has not seen the newest template"},
+		"the template was just written": {rolling(all, func(s *scope) { s.unsettled = true }), rollWaits, "", "has not seen the newest template"},
+		"the highest replica is first":  {rolling(all), rollRenews, "cache-2", "cache-2, cache-1, cache-0"},
+		"then the other replica":        {rolling([]string{"cache-0", "cache-1"}), rollRenews, "cache-1", ""},
+		"the primary hands over":        {rolling(last), rollHandsOver, "cache-0", "asked to hand over"},
 		"as a replica it is renewed": {rolling(last, func(s *scope) {
 			say(s, "cache-0", func(st *wire.Status) { st.Epoch, st.State, st.Eligible = 2, "Following", true })
 			say(s, "cache-1", func(st *wire.Status) { st.Epoch, st.Serving, st.State = 2, true, "Serving" })
@@ -103,14 +123,53 @@ func TestNextRoll(t *testing.T) {
 		"an image that does not exist": {rolling([]string{"cache-2"}, neverStarted("cache-2"), func(s *scope) {
 			s.problems = []Problem{{Reason: v1alpha1.ReasonImageNotFound}}
 		}), rollRenews, "cache-2", ""},
-		"asked a moment ago":       {rolling(last, asked("cache-roll-1-1", time.Second, v1alpha1.ConditionStalled)), rollWaits, "", "nobody could take over"},
-		"asked a while ago":        {rolling(last, asked("cache-roll-1-1", time.Minute, v1alpha1.ConditionStalled)), rollHandsOver, "cache-0", ""},
+		"asked a moment ago":       {rolling(last, tried("1", time.Second)), rollWaits, "", "nobody could take over"},
+		"asked a while ago":        {rolling(last, tried("1", time.Minute)), rollHandsOver, "cache-0", ""},
+		"asked for twice":          {rolling(last, tried("1", 2*time.Minute), tried("2", 50*time.Second)), rollWaits, "", "nobody could take over"}, // each pause is longer
 		"asked in an epoch before": {rolling(last, asked("cache-roll-0-1", time.Second, v1alpha1.ConditionStalled)), rollHandsOver, "cache-0", ""},
-		"asked often enough": {rolling(last, asked("cache-roll-1-1", time.Hour, v1alpha1.ConditionStalled), asked("cache-roll-1-2", time.Hour, v1alpha1.ConditionStalled),
-			asked("cache-roll-1-3", time.Hour, v1alpha1.ConditionStalled)), rollStops, "", "3 times"},
+		"asked often enough":       {rolling(last, tried("1", time.Hour), tried("2", time.Hour), tried("3", time.Hour)), rollStops, "", "3 times"},
+		"asked often by another roll": {rolling(last, tried("1", time.Hour), tried("2", time.Hour), tried("3", time.Hour), func(s *scope) {
+			s.set.Status.UpdateRevision = "newer"
+			for _, name := range []string{"cache-1", "cache-2"} {
+				s.pods[name].Labels[revisionLabel] = "newer"
+			}
+		}), rollHandsOver, "cache-0", ""},
 		"a renewed one does not come back": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
-			s.pods["cache-2"].CreationTimestamp = metav1.NewTime(noon.Add(-rollDeadline))
-		}), rollStops, "", "cache-2 has not come back within 10m0s after it was renewed (Starting: no such file), so cache-1, cache-0 stay as they are"},
+			notReady(s, "cache-2", rollDeadline)
+		}), rollStops, "", "cache-2 runs what the spec says and has not been well for 10m0s (Starting: no such file), so cache-1, cache-0 stay as they are"},
+		"a renewed one may come back": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			notReady(s, "cache-2", rollDeadline-time.Second)
+		}), rollWaits, "", "waiting for cache-2 (Starting: no such file)"},
+		"an old one is unwell for a moment": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			s.pods["cache-2"].CreationTimestamp = metav1.NewTime(noon.Add(-24 * time.Hour))
+		}), rollWaits, "", "waiting for cache-2"},
+		"ready for long and yet unwell": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			s.memory.unwell = map[string]time.Time{"cache-2": noon.Add(-rollDeadline)}
+		}), rollStops, "", "cache-2 runs what the spec says"},
+		"broken since it was renewed, set back":  {rolling([]string{"cache-2"}, starting("cache-2"), func(s *scope) { notReady(s, "cache-2", time.Hour) }), rollRenews, "cache-2", ""},
+		"two broken ones, older":                 {rolling([]string{"cache-1", "cache-2"}, starting("cache-1"), starting("cache-2")), rollRenews, "cache-1", ""},
+		"of two broken ones first who is silent": {rolling([]string{"cache-1", "cache-2"}, starting("cache-1"), func(s *scope) { mute(s, "cache-2") }), rollRenews, "cache-2", ""},
+		"another broken one is on its way": {rolling([]string{"cache-1"}, starting("cache-1"), func(s *scope) {
+			s.pods["cache-2"].Labels[revisionLabel] = "old"
+			s.pods["cache-2"].DeletionTimestamp = &metav1.Time{Time: noon}
+			mute(s, "cache-2")
+		}), rollWaits, "", "waiting for cache-2"},
+		"the primary's pod is not ready": {rolling(all, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollWaits, "", "waiting for cache-0"},
+		"the primary alone, not ready":   {rolling(last, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollHandsOver, "cache-0", ""},
+		"the Lease in the cache is older": {rolling(last, func(s *scope) {
+			say(s, "cache-0", func(st *wire.Status) { st.Epoch, st.State, st.Eligible = 2, "Following", true })
+			say(s, "cache-1", func(st *wire.Status) { st.Epoch, st.Serving, st.State = 2, true, "Serving" })
+			lead(s, 2, "cache-1")
+		}), rollWaits, "", "waiting for the Lease to name cache-1"},
+		"the Lease is lost": {rolling(all, starting("cache-1"), func(s *scope) {
+			s.svc.Status.Primary, s.register = &v1alpha1.PrimaryStatus{Name: "cache-0", Epoch: 1}, nil
+		}), rollWaits, "", "the Lease is lost"},
+		"nobody was ever primary": {rolling(all, starting("cache-1"), func(s *scope) {
+			s.register.Epoch, s.register.Holder = 0, failover.Run{}
+			s.slices[0].Annotations, s.slices[0].Endpoints = nil, nil
+			silence(s, "cache-2")
+			say(s, "cache-0", func(*wire.Status) {})
+		}), rollRenews, "", ""},
 		"set back, the broken one is first": {rolling([]string{"cache-2"}, starting("cache-2"), func(s *scope) {
 			s.problems = []Problem{{Reason: v1alpha1.ReasonImageNotFound}}
 		}), rollRenews, "cache-2", ""},
@@ -149,11 +208,19 @@ func TestNextRollOfParameters(t *testing.T) {
 		act    rollAct
 		member string
 	}{
-		"all accepted them":     {tuned(), rollRenews, "cache-2"},
-		"one refuses them":      {tuned(func(s *scope) { s.reports["cache-1"].Status.Refused = "too large" }), rollRests, ""},
-		"one has not read them": {tuned(func(s *scope) { s.reports["cache-1"].Status.Configured = "older" }), rollRests, ""},
-		"one is silent":         {tuned(func(s *scope) { silence(s, "cache-1") }), rollRests, ""},
-		"one was renewed":       {tuned(func(s *scope) { s.reports["cache-2"].Status.PendingRestart = false }), rollRenews, "cache-1"},
+		"all accepted them": {tuned(), rollRenews, "cache-2"},
+		"one refuses them":  {tuned(func(s *scope) { s.reports["cache-1"].Status.Refused = "too large" }), rollRests, ""},
+		"one refuses them, and has an older template": {tuned(func(s *scope) {
+			s.reports["cache-1"].Status.Refused = "no such library"
+			s.pods["cache-1"].Labels[revisionLabel] = "old"
+		}), rollRenews, "cache-1"},
+		"one has not read them": {tuned(func(s *scope) { s.reports["cache-1"].Status.Configured = "older" }), rollWaits, ""},
+		"one is silent":         {tuned(func(s *scope) { silence(s, "cache-1") }), rollWaits, ""},
+		"one does not come back": {tuned(func(s *scope) {
+			silence(s, "cache-2")
+			notReady(s, "cache-2", rollDeadline)
+		}), rollStops, ""},
+		"one was renewed": {tuned(func(s *scope) { s.reports["cache-2"].Status.PendingRestart = false }), rollRenews, "cache-1"},
 		"the primary is left": {tuned(func(s *scope) {
 			s.reports["cache-1"].Status.PendingRestart, s.reports["cache-2"].Status.PendingRestart = false, false
 		}), rollHandsOver, "cache-0"},

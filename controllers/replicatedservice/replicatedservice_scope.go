@@ -39,6 +39,7 @@ type scope struct {
 	rolling   string   // what a roll does next, for people; empty: there is none
 
 	set       *appsv1.StatefulSet
+	unsettled bool // set may be of an older spec
 	pods      map[string]*corev1.Pod
 	primary   *corev1.Service
 	replicas  *corev1.Service
@@ -259,6 +260,7 @@ type memory struct {
 	missing      time.Time // since when pods are missing
 	calmFor      string    // the member that a roll renews next, all others being well since calmSince
 	calmSince    time.Time
+	unwell       map[string]time.Time // since when members are not well though their pods are ready
 }
 
 type memories struct {
