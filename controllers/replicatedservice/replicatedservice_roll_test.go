@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
@@ -61,6 +62,15 @@ func notReady(s *scope, name string, ago time.Duration) {
 		Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(noon.Add(-ago)),
 	}}
 	s.pods[name].CreationTimestamp = metav1.NewTime(noon.Add(-24 * time.Hour))
+}
+
+// alone: cache-0 is the only member.
+func alone(s *scope) {
+	s.svc.Spec.Replicas = ptr.To[int32](1)
+	for _, name := range []string{"cache-1", "cache-2"} {
+		delete(s.pods, name)
+		delete(s.reports, name)
+	}
 }
 
 // mute: the operator asked a member and got no answer.
@@ -123,11 +133,15 @@ func TestNextRoll(t *testing.T) {
 		"an image that does not exist": {rolling([]string{"cache-2"}, neverStarted("cache-2"), func(s *scope) {
 			s.problems = []Problem{{Reason: v1alpha1.ReasonImageNotFound}}
 		}), rollRenews, "cache-2", ""},
-		"asked a moment ago":       {rolling(last, tried("1", time.Second)), rollWaits, "", "nobody could take over"},
-		"asked a while ago":        {rolling(last, tried("1", time.Minute)), rollHandsOver, "cache-0", ""},
-		"asked for twice":          {rolling(last, tried("1", 2*time.Minute), tried("2", 50*time.Second)), rollWaits, "", "nobody could take over"}, // each pause is longer
-		"asked in an epoch before": {rolling(last, asked("cache-roll-0-1", time.Second, v1alpha1.ConditionStalled)), rollHandsOver, "cache-0", ""},
-		"asked often enough":       {rolling(last, tried("1", time.Hour), tried("2", time.Hour), tried("3", time.Hour)), rollStops, "", "3 times"},
+		"asked a moment ago": {rolling(last, tried("1", time.Second)), rollWaits, "", "nobody could take over"},
+		"asked a while ago":  {rolling(last, tried("1", time.Minute)), rollHandsOver, "cache-0", ""},
+		"asked for twice":    {rolling(last, tried("1", 2*time.Minute), tried("2", 50*time.Second)), rollWaits, "", "nobody could take over"}, // each pause is longer
+		"asked in an epoch before": {rolling(last, tried("1", time.Second), func(s *scope) {
+			s.register.Epoch = 2
+			say(s, "cache-0", func(st *wire.Status) { st.Epoch, st.Serving, st.State = 2, true, "Serving" })
+			lead(s, 2, "cache-0")
+		}), rollHandsOver, "cache-0", ""},
+		"asked often enough": {rolling(last, tried("1", time.Hour), tried("2", time.Hour), tried("3", time.Hour)), rollStops, "", "3 times"},
 		"asked often by another roll": {rolling(last, tried("1", time.Hour), tried("2", time.Hour), tried("3", time.Hour), func(s *scope) {
 			s.set.Status.UpdateRevision = "newer"
 			for _, name := range []string{"cache-1", "cache-2"} {
@@ -154,8 +168,14 @@ func TestNextRoll(t *testing.T) {
 			s.pods["cache-2"].DeletionTimestamp = &metav1.Time{Time: noon}
 			mute(s, "cache-2")
 		}), rollWaits, "", "waiting for cache-2"},
-		"the primary's pod is not ready": {rolling(all, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollWaits, "", "waiting for cache-0"},
-		"the primary alone, not ready":   {rolling(last, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollHandsOver, "cache-0", ""},
+		"a blocking problem, and one is sick": {rolling(all, starting("cache-1"), func(s *scope) {
+			s.problems = []Problem{{Blocking: true}}
+		}), rollWaits, "", "Stalled"},
+		"its engine never ran, others are away": {rolling([]string{"cache-2"}, neverStarted("cache-2"), starting("cache-1")), rollRenews, "cache-2", ""},
+		"one member":                            {rolling(all, alone), rollRenews, "cache-0", ""},
+		"a report of the pod before":            {rolling([]string{"cache-1"}, func(s *scope) { s.pods["cache-2"].UID = "new" }), rollWaits, "", "waiting for cache-2"},
+		"the primary's pod is not ready":        {rolling(all, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollWaits, "", "waiting for cache-0"},
+		"the primary alone, not ready":          {rolling(last, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollHandsOver, "cache-0", ""},
 		"the Lease in the cache is older": {rolling(last, func(s *scope) {
 			say(s, "cache-0", func(st *wire.Status) { st.Epoch, st.State, st.Eligible = 2, "Following", true })
 			say(s, "cache-1", func(st *wire.Status) { st.Epoch, st.Serving, st.State = 2, true, "Serving" })
@@ -215,7 +235,13 @@ func TestNextRollOfParameters(t *testing.T) {
 			s.pods["cache-1"].Labels[revisionLabel] = "old"
 		}), rollRenews, "cache-1"},
 		"one has not read them": {tuned(func(s *scope) { s.reports["cache-1"].Status.Configured = "older" }), rollWaits, ""},
-		"one is silent":         {tuned(func(s *scope) { silence(s, "cache-1") }), rollWaits, ""},
+		"a restart for older ones": {tuned(func(s *scope) {
+			for name, r := range s.reports {
+				r.Status.PendingRestart = name == "cache-1"
+			}
+			s.reports["cache-1"].Status.Configured = "older"
+		}), rollRests, ""},
+		"one is silent": {tuned(func(s *scope) { silence(s, "cache-1") }), rollWaits, ""},
 		"one does not come back": {tuned(func(s *scope) {
 			silence(s, "cache-2")
 			notReady(s, "cache-2", rollDeadline)
@@ -228,5 +254,26 @@ func TestNextRollOfParameters(t *testing.T) {
 		if got := nextRoll(c.s); got.act != c.act || got.member != c.member {
 			t.Errorf("%s: %+v, want act %d of %q", name, got, c.act, c.member)
 		}
+	}
+}
+
+// Each member is the next one only after the others were well for a while since the one before it.
+func TestNextRollIsCalm(t *testing.T) {
+	s := rolling([]string{"cache-0", "cache-1"})
+	s.memory.calmFor = "cache-2"
+	if got := nextRoll(s); got.act != rollWaits || s.next.Sub(noon) != rollCalm {
+		t.Errorf("%+v at once after the one before, and another look at %s", got, s.next)
+	}
+	s.now = noon.Add(rollCalm)
+	if got := nextRoll(s); got.act != rollRenews || got.member != "cache-1" {
+		t.Errorf("%+v after %s", got, rollCalm)
+	}
+	silence(s, "cache-2")
+	s.pods["cache-2"].Status.Conditions = nil
+	nextRoll(s)
+	say(s, "cache-2", func(st *wire.Status) { st.Epoch, st.State, st.Eligible = 1, "Following", true })
+	s.pods["cache-2"].Status.Conditions = s.pods["cache-1"].Status.Conditions
+	if got := nextRoll(s); got.act != rollWaits {
+		t.Errorf("%+v at once after another member was away", got)
 	}
 }
