@@ -111,9 +111,18 @@ func forbids(s *scope, member string) string {
 	return ""
 }
 
-// idle: the member takes part in nothing, since its engine never ran or nobody was ever named primary.
+// idle: the member takes part in nothing, since its engine never ran, its container ends again and again, or nobody was ever named
+// primary. Then nobody is waited for: all members may need the new spec before anybody serves. The end of the Lease's holder is
+// evidence, which goes with its pod, so its container is let alone.
 func idle(s *scope, member string) bool {
-	return !well(s, member) && (neverRan(s.pods[member]) || s.highestEpoch() == 0)
+	pod := s.pods[member]
+	return !well(s, member) && (neverRan(pod) || (crashes(pod) && !holds(s, member)) || s.highestEpoch() == 0)
+}
+
+func crashes(pod *corev1.Pod) bool {
+	return pod != nil && slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+		return c.Name == names.EngineContainer && c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff"
+	})
 }
 
 // calmly waits until all others have been well for a while, so that never more than one is missing, and then goes on with one.
@@ -203,7 +212,7 @@ func rollName(s *scope, number string) string {
 }
 
 // renewals are the members that run something older than the spec: those first that are not well, whose renewal costs nothing, and
-// of them those that do not even answer; then replicas, the highest ordinal first; then the primary, well or not.
+// of them those that take part in nothing or do not even answer; then replicas, the highest ordinal first; then the primary, well or not.
 func renewals(s *scope) []string {
 	due := outdated(s)
 	for _, name := range restarts(s) {
@@ -214,7 +223,9 @@ func renewals(s *scope) []string {
 	order := s.memberNames()
 	rank := func(name string) int {
 		switch {
-		case holds(s, name) && !idle(s, name):
+		case idle(s, name):
+			return -3
+		case holds(s, name):
 			return len(order)
 		case s.reports[name].Live() == nil:
 			return -2

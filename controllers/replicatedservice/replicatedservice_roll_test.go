@@ -64,6 +64,14 @@ func notReady(s *scope, name string, ago time.Duration) {
 	s.pods[name].CreationTimestamp = metav1.NewTime(noon.Add(-24 * time.Hour))
 }
 
+// crash: a member's container ends again and again.
+func crash(s *scope, name string) {
+	mute(s, name)
+	s.pods[name].Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "engine", RestartCount: 5, ContainerID: "containerd://1", State: corev1.ContainerState{
+		Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"},
+	}}}
+}
+
 // alone: cache-0 is the only member.
 func alone(s *scope) {
 	s.svc.Spec.Replicas = ptr.To[int32](1)
@@ -171,11 +179,18 @@ func TestNextRoll(t *testing.T) {
 		"a blocking problem, and one is sick": {rolling(all, starting("cache-1"), func(s *scope) {
 			s.problems = []Problem{{Blocking: true}}
 		}), rollWaits, "", "Stalled"},
-		"its engine never ran, others are away": {rolling([]string{"cache-2"}, neverStarted("cache-2"), starting("cache-1")), rollRenews, "cache-2", ""},
-		"one member":                            {rolling(all, alone), rollRenews, "cache-0", ""},
-		"a report of the pod before":            {rolling([]string{"cache-1"}, func(s *scope) { s.pods["cache-2"].UID = "new" }), rollWaits, "", "waiting for cache-2"},
-		"the primary's pod is not ready":        {rolling(all, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollWaits, "", "waiting for cache-0"},
-		"the primary alone, not ready":          {rolling(last, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollHandsOver, "cache-0", ""},
+		"its engine never ran, others are away":        {rolling([]string{"cache-2"}, neverStarted("cache-2"), starting("cache-1")), rollRenews, "cache-2", ""},
+		"its engine never ran, an older one is silent": {rolling([]string{"cache-1", "cache-2"}, neverStarted("cache-2"), func(s *scope) { mute(s, "cache-1") }), rollRenews, "cache-2", ""},
+		"all crash": {rolling(all, func(s *scope) {
+			for _, name := range all {
+				crash(s, name)
+			}
+		}), rollRenews, "cache-1", ""},
+		"the holder crashes":             {rolling(last, func(s *scope) { crash(s, "cache-0") }), rollWaits, "", "a primary that serves"},
+		"one member":                     {rolling(all, alone), rollRenews, "cache-0", ""},
+		"a report of the pod before":     {rolling([]string{"cache-1"}, func(s *scope) { s.pods["cache-2"].UID = "new" }), rollWaits, "", "waiting for cache-2"},
+		"the primary's pod is not ready": {rolling(all, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollWaits, "", "waiting for cache-0"},
+		"the primary alone, not ready":   {rolling(last, func(s *scope) { notReady(s, "cache-0", time.Second) }), rollHandsOver, "cache-0", ""},
 		"the Lease in the cache is older": {rolling(last, func(s *scope) {
 			say(s, "cache-0", func(st *wire.Status) { st.Epoch, st.State, st.Eligible = 2, "Following", true })
 			say(s, "cache-1", func(st *wire.Status) { st.Epoch, st.Serving, st.State = 2, true, "Serving" })
