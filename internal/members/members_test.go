@@ -334,6 +334,9 @@ func TestDigest(t *testing.T) {
 		"refused by a guard":    {func(s *wire.Status) { s.Eligible, s.Reason = false, "Lagging" }, true},
 		"a takeover":            {func(s *wire.Status) { s.Takeovers = []wire.Takeover{{Epoch: 2}} }, true},
 		"data":                  {func(s *wire.Status) { s.HasData = true }, true},
+		"a dead end":            {func(s *wire.Status) { s.Stuck = &wire.Stuck{Reason: "RejoinFailed"} }, true},
+		"what was kept aside":   {func(s *wire.Status) { s.Lost = &wire.Lost{Epoch: 3} }, true},
+		"a configuration":       {func(s *wire.Status) { s.Configured = "x" }, true},
 		"explanation of no one": {func(s *wire.Status) { s.Explanation = "b" }, false},
 	} {
 		changed := base
