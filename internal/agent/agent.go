@@ -62,6 +62,7 @@ type Agent struct {
 	doing        map[failover.ActionKind]bool
 	notes        string // the last ones logged
 	pushed       wire.Status
+	publishNext  failover.Instant
 	record       *wire.Takeover // the change of primary under way
 	history      []wire.Takeover
 	served       wire.Served // the last epoch this member served

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
@@ -48,6 +49,10 @@ func (a *Agent) onHandoverRequest(l *Link, h wire.Handover) {
 	}
 }
 
+// publishEvery is how often the operator is told at most. It looks a moment after it was told, and in the middle of a failover every
+// word costs processor time that the failover needs.
+const publishEvery = 200 * time.Millisecond
+
 // publish tells the operator what changed and is worth telling. Lag and position alone are not: a healthy service under
 // load says nothing.
 func (a *Agent) publish() {
@@ -60,11 +65,15 @@ func (a *Agent) publish() {
 	if len(watching) == 0 {
 		return
 	}
+	if wait := a.publishNext.Sub(a.now()); wait > 0 {
+		a.wakeIn(wait)
+		return
+	}
 	s := a.Status()
 	if sameStatus(s, a.pushed) {
 		return
 	}
-	a.pushed = s
+	a.pushed, a.publishNext = s, a.now().Add(publishEvery)
 	for _, l := range watching {
 		l.Peer.Send(wire.Frame{Status: &s})
 	}

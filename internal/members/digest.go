@@ -16,10 +16,12 @@ func Digest(s *wire.Status) string {
 	if !s.Eligible {
 		b.WriteString("|" + s.Reason)
 	}
+	if s.Configured != "" {
+		fmt.Fprintf(&b, "|%s,%s,%t,%s", s.Configured, s.Refused, s.PendingRestart, strings.Join(s.RestartFor, ","))
+	}
 	if s.Served != nil && !s.Serving {
 		fmt.Fprintf(&b, "|%d,%d", s.Served.Epoch, s.Served.Offset)
 	}
-	fmt.Fprintf(&b, "|%s,%s,%s", s.Configured, s.Refused, strings.Join(s.RestartFor, ","))
 	if s.Stuck != nil {
 		fmt.Fprintf(&b, "|stuck %s", *s.Stuck)
 	}

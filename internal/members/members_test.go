@@ -320,7 +320,7 @@ func TestAsksAgain(t *testing.T) {
 }
 
 func TestDigest(t *testing.T) {
-	base := wire.Status{State: "Following", Eligible: true, Explanation: "a"}
+	base := wire.Status{State: "Following", Eligible: true, Explanation: "a", Configured: "1"}
 	for name, c := range map[string]struct {
 		change  func(*wire.Status)
 		differs bool
@@ -336,7 +336,9 @@ func TestDigest(t *testing.T) {
 		"data":                  {func(s *wire.Status) { s.HasData = true }, true},
 		"a dead end":            {func(s *wire.Status) { s.Stuck = &wire.Stuck{Reason: "RejoinFailed"} }, true},
 		"what was kept aside":   {func(s *wire.Status) { s.Lost = &wire.Lost{Epoch: 3} }, true},
-		"a configuration":       {func(s *wire.Status) { s.Configured = "x" }, true},
+		"a configuration":       {func(s *wire.Status) { s.Configured = "2" }, true},
+		"its refusal":           {func(s *wire.Status) { s.Refused = "too large" }, true},
+		"a restart it needs":    {func(s *wire.Status) { s.PendingRestart, s.RestartFor = true, []string{"max_connections"} }, true},
 		"explanation of no one": {func(s *wire.Status) { s.Explanation = "b" }, false},
 	} {
 		changed := base

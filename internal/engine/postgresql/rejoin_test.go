@@ -126,6 +126,19 @@ func TestTornDataThatCannotBeCopiedOver(t *testing.T) {
 	b.renew().running().follows(a)
 }
 
+// What a program says that fails in the same way again is the same, so that nothing is written for the time in it.
+func TestWhatIsSaidHasNoTime(t *testing.T) {
+	out := t.TempDir() + "/x"
+	for _, stamp := range []string{"2026-11-24 19:58:43.481 GMT [31051] ", "2026-11-24 20:00:00.000 UTC [7] "} {
+		if err := writeAtomically(out+".log", []byte(stamp+"FATAL:  no\n"+stamp+"HINT:  ask\n"), false); err != nil {
+			t.Fatal(err)
+		}
+		if got := saidBy(out); got != "FATAL:  no; HINT:  ask" {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
 // The volume has no room for a copy: that is what people are told, and the data stays.
 func TestCopyOnAFullVolume(t *testing.T) {
 	t.Parallel()
