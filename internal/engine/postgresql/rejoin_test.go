@@ -122,6 +122,15 @@ func TestTornDataThatCannotBeCopiedOver(t *testing.T) {
 	if ran := b.ran(); ran[len(ran)-1] != runCopy {
 		t.Errorf("torn data was served: %v", ran)
 	}
+	const other = "127.0.0.1:1"
+	if err := b.Follow(within(t), other); !errors.Is(err, engine.ErrLoading) { // it hears of another primary
+		t.Error(err)
+	}
+	until(t, "it gives that one up too", func() bool { err := b.failure(); return err != nil && strings.Contains(err.Error(), other) })
+	wantWords(t, b.failure(), "5 base backups")
+	if err := b.Follow(within(t), a.address); !errors.Is(err, engine.ErrLoading) {
+		t.Error(err)
+	}
 	b.mend()
 	b.renew().running().follows(a)
 }
