@@ -177,6 +177,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 	s.effective, s.problems = effective(svc, s.set)
 	s.problems = append(s.problems, policyProblems(s)...)
 	s.problems = append(s.problems, podProblems(s)...)
+	s.problems = append(s.problems, stuckProblems(s)...)
 	return s, nil
 }
 

@@ -93,9 +93,9 @@ func memberStatuses(s *scope) []v1alpha1.MemberStatus {
 		}
 		if status := s.reports[name].Live(); status != nil {
 			m.Role, m.State, m.Message = v1alpha1.MemberRole(status.Role), v1alpha1.MemberState(status.State), status.Message
-			m.LagBytes = shownLag(s, status)
+			m.LagBytes, m.KeptAside = shownLag(s, status), keptAside(status)
 		} else {
-			m.Message = absence(pod)
+			m.Message, m.KeptAside = absence(pod), keptBefore(s, name)
 		}
 		out = append(out, m)
 	}

@@ -66,6 +66,7 @@ type Agent struct {
 	record       *wire.Takeover // the change of primary under way
 	history      []wire.Takeover
 	served       wire.Served // the last epoch this member served
+	kept         *wire.Lost  // what the last data that was replaced had more
 	handover     *handover
 	fencing      bool
 	release      failover.Release // what to add to the next Released

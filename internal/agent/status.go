@@ -87,12 +87,14 @@ func (a *Agent) EngineAnswers() bool {
 func sameStatus(a, b wire.Status) bool {
 	return a.Run == b.Run && a.Epoch == b.Epoch && a.Role == b.Role && a.State == b.State && a.Message == b.Message &&
 		a.HasData == b.HasData && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
-		a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) &&
+		same(a.Stuck, b.Stuck) && same(a.Lost, b.Lost) && a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) &&
 		a.Serving == b.Serving && a.Routed == b.Routed && a.Eligible == b.Eligible && a.Reason == b.Reason &&
 		slices.EqualFunc(a.Takeovers, b.Takeovers, func(x, y wire.Takeover) bool {
 			return x.Epoch == y.Epoch && maps.Equal(x.Steps, y.Steps)
 		})
 }
+
+func same[T comparable](a, b *T) bool { return a == b || (a != nil && b != nil && *a == *b) }
 
 // Status is what the member knows of itself.
 func (a *Agent) Status() wire.Status {
@@ -110,7 +112,8 @@ func (a *Agent) Status() wire.Status {
 		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
 		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history,
-		Configured: a.tuned.Judged, Refused: limited(a.tuned.Refused), PendingRestart: len(a.tuned.RestartFor) > 0, RestartFor: a.tuned.RestartFor}
+		Configured: a.tuned.Judged, Refused: limited(a.tuned.Refused), PendingRestart: len(a.tuned.RestartFor) > 0, RestartFor: a.tuned.RestartFor,
+		Stuck: a.stuck(), Lost: a.lost()}
 	if a.served.Epoch > 0 && !s.Serving {
 		served := a.served
 		s.Served = &served
@@ -151,7 +154,7 @@ func (a *Agent) state() v1alpha1.MemberState {
 }
 
 // messageLimit keeps an engine's error within what the service's status may hold.
-const messageLimit = 512
+const messageLimit = 1000
 
 func (a *Agent) message() string { return limited(a.trouble()) }
 
@@ -164,10 +167,12 @@ func (a *Agent) trouble() string {
 		return "the Lease could not be read yet"
 	case a.diskTrouble != "":
 		return a.diskTrouble
+	case a.refused():
+		return a.proc.refusal.Error()
 	case a.proc.lastError != "" && a.obs.Engine.State != failover.EngineRunning:
 		return a.proc.lastError
-	case a.proc.rejoin != "" && !a.obs.Engine.LinkUp && a.obs.Tenure == nil:
-		return a.proc.rejoin
+	case a.astray():
+		return a.proc.rejoin.Error()
 	case a.obs.Engine.Message == "":
 		return a.tuned.Refused
 	default:
