@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
@@ -132,6 +134,29 @@ func TestBareNode(t *testing.T) {
 	bare, ok := out.(*corev1.Node)
 	if err != nil || !ok || bare.Name != "n" || !bare.Spec.Unschedulable || bare.Spec.PodCIDR != "" || len(bare.Annotations) > 0 || len(bare.Status.Conditions) > 0 {
 		t.Errorf("kept %+v (%v)", out, err)
+	}
+}
+
+// TestHeartbeatsAreNoNews: what the cache keeps of a node differs only when somebody means it.
+func TestHeartbeatsAreNoNews(t *testing.T) {
+	kept := func(version string, change func(*corev1.Node)) client.Object {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", ResourceVersion: version}}
+		change(node)
+		out, err := BareNode(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.(*corev1.Node)
+	}
+	before := kept("1", func(*corev1.Node) {})
+	beat := kept("2", func(n *corev1.Node) {
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, LastHeartbeatTime: metav1.NewTime(noon)}}
+	})
+	if differs.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: beat}) {
+		t.Error("a heartbeat is looked at")
+	}
+	if !differs.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: kept("3", func(n *corev1.Node) { n.Spec.Unschedulable = true })}) {
+		t.Error("a cordon is not looked at")
 	}
 }
 
