@@ -73,6 +73,8 @@ const (
 	ReasonEngineNotStarted = "EngineNotStarted"
 	// ReasonRollStopped: a renewed member does not come back, or the primary does not hand over, so the others stay as they are.
 	ReasonRollStopped = "RollStopped"
+	// ReasonForeignBudget: a PodDisruptionBudget that is not the service's own matches its pods, so that no eviction succeeds.
+	ReasonForeignBudget = "ForeignBudget"
 	// ReasonNotStalled: nothing needs a person.
 	ReasonNotStalled = "NotStalled"
 	// ReasonConfigurationInForce: every member runs with the engine's parameters of the spec.
@@ -96,6 +98,8 @@ const (
 const (
 	// ReasonCompleted: the new primary serves and is routed.
 	ReasonCompleted = "Completed"
+	// ReasonSuperseded: the operator asked for it, and the primary had changed before.
+	ReasonSuperseded = "Superseded"
 	// ReasonInProgress: the change goes on.
 	ReasonInProgress = "InProgress"
 	// ReasonServiceNotFound: the service does not exist.

@@ -202,11 +202,19 @@ func toldBefore(fo *v1alpha1.Failover, t wire.Takeover) string {
 	return "; " + tale
 }
 
-// trim deletes automatic records of epochs before the oldest kept.
+// trim deletes the records of epochs before the oldest kept, and the operator's own requests of such epochs. What people
+// created is theirs.
 func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover, oldest int64) error {
 	for i := range have {
 		fo := &have[i]
-		if fo.Spec.Type != v1alpha1.TypeAutomatic || fo.Status.Epoch == 0 || fo.Status.Epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
+		epoch := int64(0)
+		switch asked := replicatedservice.AskedIn(fo); {
+		case fo.Spec.Type == v1alpha1.TypeAutomatic:
+			epoch = fo.Status.Epoch
+		case asked > 0 && finished(fo):
+			epoch = asked + 1
+		}
+		if epoch == 0 || epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
 			continue
 		}
 		if err := r.Client.Delete(ctx, fo); client.IgnoreNotFound(err) != nil {

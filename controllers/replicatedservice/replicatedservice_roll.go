@@ -2,18 +2,12 @@ package replicatedservice
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
-	"understudy.dev/understudy/internal/apply"
-	"understudy.dev/understudy/internal/workload"
 )
 
 // roll renews members whose pods or engines run something older than the spec.
@@ -56,26 +50,11 @@ func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 	return nil
 }
 
-// askToHandOver makes a Failover with a name that the next look, or another operator, would give it too.
+// askToHandOver lets the primary hand over to a member that was renewed.
 func (r *Reconciler) askToHandOver(ctx context.Context, s *scope) error {
-	number := 1
-	for _, fo := range s.failovers {
-		if fo.Name == rollName(s, strconv.Itoa(number)) {
-			number++
-		}
-	}
-	fo := &v1alpha1.Failover{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.svc.Namespace, Name: rollName(s, strconv.Itoa(number)), Labels: workload.Selector(s.svc.Name)},
-		Spec: v1alpha1.FailoverSpec{
-			ServiceRef: v1alpha1.LocalReference{Name: s.svc.Name}, Type: v1alpha1.TypeSwitchover,
-		},
-	}
-	if err := r.Client.Create(ctx, fo, apply.FieldOwner); err != nil {
-		if apierrors.IsAlreadyExists(err) {
-			s.retry = true
-			return nil
-		}
-		return fmt.Errorf("asking the primary of %s to hand over for a roll: %w", s.svc.Name, err)
+	fo, err := r.askForSwitchover(ctx, s, switchover{kind: rollKind, reason: "Roll"})
+	if fo == nil || err != nil {
+		return err
 	}
 	r.Recorder.Eventf(s.svc, fo, corev1.EventTypeNormal, "RollHandover", "Roll", "the primary is the last with something older than the spec: Failover %s asks it to hand over", fo.Name)
 	return nil

@@ -22,6 +22,8 @@ const (
 	// rollHandovers is how often the primary is asked to hand over, each time after a longer pause.
 	rollHandovers = 3
 	handoverPause = 30 * time.Second
+	// rollKind is what requests of a roll are called.
+	rollKind = "roll"
 )
 
 type rollAct int
@@ -110,19 +112,10 @@ func handsOver(s *scope, member string) rollStep {
 	if rollMode(s) != failover.ModeAutomatic {
 		return waits("%s is the primary and the policy's mode is %s: create a Failover of type Switchover, and it is renewed too", member, rollMode(s))
 	}
-	tries := 0
-	var last v1alpha1.Failover
-	for _, fo := range s.failovers {
-		if strings.HasPrefix(fo.Name, rollName(s, "")) {
-			tries++
-			if last.CreationTimestamp.Before(&fo.CreationTimestamp) {
-				last = fo
-			}
-		}
-	}
+	tries, last := requests(s, rollKind)
 	why := "it has not been asked yet"
-	if c := meta.FindStatusCondition(last.Status.Conditions, v1alpha1.ConditionStalled); c != nil {
-		why = c.Message
+	if failed := failure(last); failed != "" {
+		why = failed
 	}
 	if tries >= rollHandovers {
 		return rollStep{act: rollStops, why: fmt.Sprintf("primary %s was asked %d times to hand over, and serves on with the older template: %s. "+
@@ -133,11 +126,6 @@ func handsOver(s *scope, member string) rollStep {
 		return waits("primary %s is asked again to hand over in a while: %s", member, why)
 	}
 	return rollStep{act: rollHandsOver, member: member, why: fmt.Sprintf("primary %s is asked to hand over", member)}
-}
-
-// rollName is what a roll calls the Failovers it makes in one epoch.
-func rollName(s *scope, number string) string {
-	return fmt.Sprintf("%s-roll-%d-%s", s.svc.Name, s.register.Epoch, number)
 }
 
 // renewals are the members that run something older than the spec: those first that are not well, whose renewal costs nothing,

@@ -41,7 +41,7 @@ func (a *Agent) onHandoverRequest(l *Link, h wire.Handover) {
 	}
 	switch {
 	case a.obs.Tenure == nil || a.obs.Tenure.Epoch != h.Epoch:
-		answer(wire.HandoverReply{Refused: true, Reason: "NotPrimary", Message: a.Self.Member + " does not hold that epoch"})
+		answer(wire.HandoverReply{Refused: true, Reason: wire.NotPrimary, Message: a.Self.Member + " does not hold that epoch"})
 	case a.obs.Lease.Terms.Mode == failover.ModePaused:
 		answer(wire.HandoverReply{Refused: true, Reason: "Paused", Message: "the service is paused: set spec.state to Active first"})
 	default:

@@ -74,6 +74,12 @@ type Handover struct {
 	Target string         `json:"target,omitempty"` // empty: the best candidate
 }
 
+// Reasons of a refused handover that leave the epoch behind: the primary hands over already, or is none any more.
+const (
+	NotPrimary       = "NotPrimary"
+	HandoverUnderWay = "HandoverUnderWay"
+)
+
 // HandoverReply says that the primary released its right to Target, or why not.
 type HandoverReply struct {
 	ID     string `json:"id"`

@@ -77,7 +77,7 @@ func TestPostgreSQL(t *testing.T) {
 	}
 	t.Run("BadInput", f.badDatabaseInput)
 	t.Run("Rolling", func(t *testing.T) {
-		f.rolls(t, func(s *v1alpha1.ReplicatedServiceSpec) {
+		f.rolls(t, f.tuned, func(s *v1alpha1.ReplicatedServiceSpec) {
 			s.Engine.PostgreSQL.Parameters = map[string]v1alpha1.ParameterValue{"max_connections": "110"}
 		})
 	})

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
@@ -23,19 +25,21 @@ func testRolling(t *testing.T) {
 	t.Parallel()
 	f := redis(t, space(t, "rolling"), nil).ready(t)
 	f.mark(t)
-	f.rolls(t, func(s *v1alpha1.ReplicatedServiceSpec) {
+	pods, err := f.Service.Pods(t.Context())
+	must(t, err)
+	f.rolls(t, f.renewed(pods), func(s *v1alpha1.ReplicatedServiceSpec) {
 		s.Template.Resources.Requests[corev1.ResourceMemory] = resource.MustParse("50Mi")
 	})
 	f.marked(t)
 }
 
-// rolls changes the spec under load and waits until every member was renewed: with one change of primary, and without losing a
-// write.
-func (f fixture) rolls(t *testing.T, change func(*v1alpha1.ReplicatedServiceSpec)) {
+// check is what kube.Until asks.
+type check func(context.Context) (done bool, seen string, err error)
+
+// rolls changes the spec under load and waits until every member has it: with one change of primary, and without losing a write.
+func (f fixture) rolls(t *testing.T, over check, change func(*v1alpha1.ReplicatedServiceSpec)) {
 	t.Helper()
 	before, err := f.Service.Primary(t.Context())
-	must(t, err)
-	pods, err := f.Service.Pods(t.Context())
 	must(t, err)
 	c, _, err := f.Clients.NotOn(t.Context(), before.Node)
 	must(t, err)
@@ -45,7 +49,9 @@ func (f fixture) rolls(t *testing.T, change func(*v1alpha1.ReplicatedServiceSpec
 	m, err := rounds.Measure(t.Context(), c, fmt.Sprintf("roll-%d", time.Now().UnixNano()), rounds.Target{
 		Config: config, Within: 4 * time.Minute,
 		Inject: func(context.Context) error { f.patch(t, change); return nil },
-		Over:   func(ctx context.Context) error { return f.renewed(ctx, pods) },
+		Over: func(ctx context.Context) error {
+			return kube.UntilEvery(ctx, 4*time.Minute, 2*time.Second, "every member to have the change", over)
+		},
 	})
 	must(t, err)
 	after, err := f.Service.Primary(t.Context())
@@ -59,27 +65,37 @@ func (f fixture) rolls(t *testing.T, change func(*v1alpha1.ReplicatedServiceSpec
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
 }
 
-// renewed waits until all pods are other ones and all is well.
-func (f fixture) renewed(ctx context.Context, before []corev1.Pod) error {
-	return kube.UntilEvery(ctx, 4*time.Minute, 2*time.Second, "every member to be renewed", func(ctx context.Context) (bool, string, error) {
+// renewed says when all pods are other ones and all is well.
+func (f fixture) renewed(before []corev1.Pod) check {
+	return func(ctx context.Context) (bool, string, error) {
 		now, err := f.Service.Pods(ctx)
 		if err != nil {
 			return false, "", err
 		}
-		left := same(before, now)
-		if len(left) == len(before) {
-			err = f.nudge(ctx)
+		if left := same(before, now); len(left) > 0 || len(now) != len(before) {
+			return false, "not renewed yet: " + strings.Join(left, ", "), nil
 		}
+		obj, err := f.Service.Object(ctx)
 		if err != nil {
 			return false, "", err
 		}
-		obj, err := f.Service.Object(ctx)
-		if err != nil || len(left) > 0 || len(now) != len(before) {
-			return false, "not renewed yet: " + strings.Join(left, ", "), err
-		}
 		failing := kube.Failing(obj)
 		return failing == "", failing, nil
-	})
+	}
+}
+
+// tuned says when every member runs with the newest parameters. The old primary's engine ends with the switchover, and begins with them.
+func (f fixture) tuned(ctx context.Context) (bool, string, error) {
+	obj, err := f.Service.Object(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	c := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionConfigurationApplied)
+	if c == nil || c.ObservedGeneration != obj.Generation || c.Reason == v1alpha1.ReasonApplying {
+		return false, "the members have not read them", f.nudge(ctx)
+	}
+	failing := kube.Failing(obj)
+	return c.Status == metav1.ConditionTrue && failing == "", c.Message + "; " + failing, nil
 }
 
 // same are the pods that are in both lists.
