@@ -170,7 +170,15 @@ func TestForeignBudget(t *testing.T) {
 	evict := func() error {
 		return api.SubResource("eviction").Create(s.ctx, pods[1], &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pods[1].Name}})
 	}
-	if err := evict(); !apierrors.IsTooManyRequests(err) { // there is no controller that fills in its status
+	s.evictions("cache", 1)
+	budget := &policyv1.PodDisruptionBudget{}
+	s.get("cache", budget)
+	// There is no controller that counts the pods: none may go.
+	budget.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: budget.Generation, ExpectedPods: 3, DesiredHealthy: 2, CurrentHealthy: 2}
+	if err := api.Status().Update(s.ctx, budget); err != nil {
+		t.Fatal(err)
+	}
+	if err := evict(); !apierrors.IsTooManyRequests(err) {
 		t.Fatalf("with the service's own budget alone an eviction is answered with %v, want 429", err)
 	}
 	mine := &policyv1.PodDisruptionBudget{

@@ -244,7 +244,10 @@ func TestAtRest(t *testing.T) {
 	s.condition("quiet", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
 	s.evictions("quiet", 1)
 	s.eventually(settled)
-	before := requests.Load()
+	before := s.requested()
+	if before == 0 {
+		t.Fatal("requests are not counted")
+	}
 	for i := range 50 {
 		s.says(pods[1], func(st *wire.Status) {
 			following(1)(st)
@@ -253,7 +256,7 @@ func TestAtRest(t *testing.T) {
 	}
 	deadline := time.Now().Add(3 * time.Second)
 	for time.Now().Before(deadline) {
-		if n := requests.Load() - before; n > 0 {
+		if n := s.requested() - before; n > 0 {
 			t.Fatalf("%d requests at rest, the last: %v", n, lastRequest.Load())
 		}
 		time.Sleep(20 * time.Millisecond)
