@@ -88,33 +88,7 @@ func TestAvailable(t *testing.T) {
 	if p := svc.Status.Primary; p == nil || p.Name != "cache-0" || p.Epoch != 1 || svc.Status.Readiness != "3/3" {
 		t.Errorf("status %+v", svc.Status)
 	}
-	budget := &policyv1.PodDisruptionBudget{}
-	s.eventually(func() string {
-		s.get("cache", budget)
-		if n := budget.Spec.MaxUnavailable.IntValue(); n != 1 {
-			return fmt.Sprintf("maxUnavailable is %d while all is well", n)
-		}
-		return ""
-	})
-}
-
-// TestBudgetFollowsRedundancy: nothing may be evicted while a replica is missing.
-func TestBudgetFollowsRedundancy(t *testing.T) {
-	s := newStage(t)
-	s.create(redis("cache"))
-	pods := s.serve("cache")
-	s.condition("cache", v1alpha1.ConditionRedundant, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
-	s.silent(pods[2])
-	s.condition("cache", v1alpha1.ConditionRedundant, metav1.ConditionFalse, v1alpha1.ReasonReplicasMissing, "cache-2")
-	s.condition("cache", v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonPrimaryServing)
-	s.eventually(func() string {
-		budget := &policyv1.PodDisruptionBudget{}
-		s.get("cache", budget)
-		if n := budget.Spec.MaxUnavailable.IntValue(); n != 0 {
-			return fmt.Sprintf("maxUnavailable is %d while a replica is missing", n)
-		}
-		return ""
-	})
+	s.evictions("cache", 1)
 }
 
 // TestSingleMember: one member is warned about, and never keeps a node from being drained.
@@ -268,8 +242,12 @@ func TestAtRest(t *testing.T) {
 	s.create(redis("quiet"))
 	pods := s.serve("quiet")
 	s.condition("quiet", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
+	s.evictions("quiet", 1)
 	s.eventually(settled)
-	before := requests.Load()
+	before := s.requested()
+	if before == 0 {
+		t.Fatal("requests are not counted")
+	}
 	for i := range 50 {
 		s.says(pods[1], func(st *wire.Status) {
 			following(1)(st)
@@ -278,7 +256,7 @@ func TestAtRest(t *testing.T) {
 	}
 	deadline := time.Now().Add(3 * time.Second)
 	for time.Now().Before(deadline) {
-		if n := requests.Load() - before; n > 0 {
+		if n := s.requested() - before; n > 0 {
 			t.Fatalf("%d requests at rest, the last: %v", n, lastRequest.Load())
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -214,7 +214,7 @@ func TestRollOfImage(t *testing.T) {
 	if len(made) != 1 || made[0].Spec.Type != v1alpha1.TypeSwitchover || made[0].Status.From != "cache-0" || made[0].Status.To != "cache-1" {
 		t.Fatalf("%d Failovers: %+v, want one switchover from cache-0", len(made), made)
 	}
-	if owner := metav1.GetControllerOf(&made[0]); owner == nil || owner.Name != "cache" || !strings.HasPrefix(made[0].Name, "cache-roll-1-") {
+	if owner := metav1.GetControllerOf(&made[0]); owner == nil || owner.Name != "cache" || !strings.HasPrefix(made[0].Name, "cache-roll-") {
 		t.Errorf("Failover %s is owned by %+v: it would outlive the service", made[0].Name, owner)
 	}
 }

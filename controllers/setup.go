@@ -64,7 +64,7 @@ func Scheme() (*runtime.Scheme, error) {
 	return scheme, all
 }
 
-// NewManager makes the manager with a cache that holds only what carries our label.
+// NewManager makes the manager with a cache that holds what carries our label, and of other objects little.
 func NewManager(cfg *rest.Config, c Config) (ctrl.Manager, error) {
 	scheme, err := Scheme()
 	if err != nil {
@@ -95,13 +95,16 @@ func cacheOptions(ours labels.Selector) cache.Options {
 	byObject := map[client.Object]cache.ByObject{}
 	for _, obj := range []client.Object{
 		&appsv1.StatefulSet{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &corev1.Pod{},
-		&discoveryv1.EndpointSlice{}, &policyv1.PodDisruptionBudget{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
+		&discoveryv1.EndpointSlice{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
 		&coordinationv1.Lease{}, &corev1.PersistentVolumeClaim{},
 	} {
 		byObject[obj] = cache.ByObject{Label: ours}
 	}
 	// Of Secrets only the metadata is watched, and of that only what tells one version from the next.
 	byObject[&corev1.Secret{}] = cache.ByObject{Transform: bare}
+	// Nodes and budgets are everybody's.
+	byObject[&corev1.Node{}] = cache.ByObject{Transform: replicatedservice.BareNode}
+	byObject[&policyv1.PodDisruptionBudget{}] = cache.ByObject{Transform: replicatedservice.BareBudget}
 	return cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields()}
 }
 

@@ -154,10 +154,10 @@ func (s *stage) change(name string, obj client.Object, f func()) {
 }
 
 // serve brings a service of three to life: cache-0 serves epoch 1, the others follow.
-func (s *stage) serve(service string) []*corev1.Pod {
+func (s *stage) serve(service string, change ...func(*corev1.Pod)) []*corev1.Pod {
 	s.Helper()
 	s.exists(service, &v1alpha1.ReplicatedService{})
-	pods := []*corev1.Pod{s.pod(service, 0), s.pod(service, 1), s.pod(service, 2)}
+	pods := []*corev1.Pod{s.pod(service, 0, change...), s.pod(service, 1, change...), s.pod(service, 2, change...)}
 	for _, pod := range pods {
 		s.says(pod, func(*wire.Status) {})
 	}

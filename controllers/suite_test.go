@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -100,6 +101,8 @@ func withOperator(run func() int) (int, error) {
 var (
 	requests    atomic.Int64
 	lastRequest atomic.Value
+	// aboutIn counts those that name a namespace.
+	aboutIn sync.Map
 )
 
 type counter struct {
@@ -111,9 +114,23 @@ func count(next http.RoundTripper) http.RoundTripper { return counter{next} }
 func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Query().Get("watch") == "" {
 		requests.Add(1)
+		if _, in, found := strings.Cut(r.URL.Path, "/namespaces/"); found {
+			namespace, _, _ := strings.Cut(in, "/")
+			count, _ := aboutIn.LoadOrStore(namespace, &atomic.Int64{})
+			count.(*atomic.Int64).Add(1)
+		}
 		lastRequest.Store(r.Method + " " + r.URL.Path)
 	}
 	return c.RoundTripper.RoundTrip(r)
+}
+
+// requested is how many requests were made about the namespace of a test: services that other tests left are looked at too.
+func (s *stage) requested() int64 {
+	count, found := aboutIn.Load(s.namespace)
+	if !found {
+		return 0
+	}
+	return count.(*atomic.Int64).Load()
 }
 
 // forced deletes at once, as no kubelet is there to end a pod.

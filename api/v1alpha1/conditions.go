@@ -65,13 +65,22 @@ const (
 	ReasonLeaseLost = "LeaseLost"
 	// ReasonNameTaken: an object of a needed name exists and belongs to somebody else.
 	ReasonNameTaken = "NameTaken"
+	// ReasonRejoinFailed: a member could not be made to follow the primary, as often as that is tried.
+	ReasonRejoinFailed = "RejoinFailed"
+	// ReasonBootstrapFailed: the data of a new member could not be made.
+	ReasonBootstrapFailed = "BootstrapFailed"
+	// ReasonEngineNotStarted: a member's engine cannot be started.
+	ReasonEngineNotStarted = "EngineNotStarted"
 	// ReasonRollStopped: a renewed member does not come back, or the primary does not hand over, so the others stay as they are.
 	ReasonRollStopped = "RollStopped"
+	// ReasonForeignBudget: a PodDisruptionBudget that is not the service's own matches its pods, so that no eviction succeeds.
+	ReasonForeignBudget = "ForeignBudget"
 	// ReasonNotStalled: nothing needs a person.
 	ReasonNotStalled = "NotStalled"
 	// ReasonConfigurationInForce: every member runs with the engine's parameters of the spec.
 	ReasonConfigurationInForce = "ConfigurationInForce"
-	// ReasonConfigurationRefused: the engine refused a parameter or a line, and goes on with what it had.
+	// ReasonConfigurationRefused: the engine refused a parameter or a line, and goes on with what it had; in Stalled, a member had
+	// nothing to go on with.
 	ReasonConfigurationRefused = "ConfigurationRefused"
 	// ReasonRestartRequired: a parameter takes effect only when a member's engine is started again.
 	ReasonRestartRequired = "RestartRequired"
@@ -89,6 +98,8 @@ const (
 const (
 	// ReasonCompleted: the new primary serves and is routed.
 	ReasonCompleted = "Completed"
+	// ReasonSuperseded: the operator asked for it, and the primary had changed before.
+	ReasonSuperseded = "Superseded"
 	// ReasonInProgress: the change goes on.
 	ReasonInProgress = "InProgress"
 	// ReasonServiceNotFound: the service does not exist.

@@ -102,7 +102,7 @@ type TimelineEntry struct {
 type LossPrecision string
 
 const (
-	// LossExact: the old primary handed over, and the number is what it had more.
+	// LossExact: the old primary handed over, or it rejoined and its engine compared the two: the number is what it had more.
 	LossExact LossPrecision = "Exact"
 	// LossAtLeast: the old primary may have had more: what it wrote after it was heard last or, once it is back, after it had
 	// looked at its engine last, one heartbeat interval before the engine's end at most.
@@ -138,7 +138,7 @@ type FailoverStatus struct {
 	// +optional
 	Evidence EvidenceType `json:"evidence,omitempty"`
 	// bytesLost is how much the old primary had that the new one does not, in bytes of the replication stream. It may grow when
-	// the old primary is back.
+	// the old primary is back. With synchronous replication its quorum never confirmed any of that.
 	// +optional
 	BytesLost *int64 `json:"bytesLost,omitempty"`
 	// bytesLostPrecision says how sure that is.

@@ -580,6 +580,49 @@ type MemberStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
+	// keptAside is what its data had and the primary has not, when its data was replaced last so that it could rejoin.
+	// +optional
+	KeptAside *KeptAside `json:"keptAside,omitempty"`
+}
+
+// KeptExtent says how much of what was replaced is kept.
+// +kubebuilder:validation:Enum=All;Beginning;Nothing
+type KeptExtent string
+
+const (
+	// KeptAll: all of it is in the files.
+	KeptAll KeptExtent = "All"
+	// KeptBeginning: its end did not fit what is kept.
+	KeptBeginning KeptExtent = "Beginning"
+	// KeptNothing: none of it is kept.
+	KeptNothing KeptExtent = "Nothing"
+)
+
+// KeptAside is what a member had written or received, and the primary that it rejoined had not. It was part of no later primary's
+// data, and is kept on the member's volume for people.
+type KeptAside struct {
+	// epoch whose data it was; 0: not known.
+	// +optional
+	Epoch int64 `json:"epoch,omitempty"`
+	// bytes of the replication stream that it had more.
+	// +kubebuilder:validation:Minimum=1
+	// +required
+	Bytes int64 `json:"bytes,omitempty"`
+	// extent of what is kept.
+	// +required
+	Extent KeptExtent `json:"extent,omitempty"`
+	// directory in the member's container that holds it.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Directory string `json:"directory,omitempty"`
+	// firstFile that holds it.
+	// +kubebuilder:validation:MaxLength=255
+	// +optional
+	FirstFile string `json:"firstFile,omitempty"`
+	// lastFile that holds it.
+	// +kubebuilder:validation:MaxLength=255
+	// +optional
+	LastFile string `json:"lastFile,omitempty"`
 }
 
 // LastFailover sums up the last change of primary.

@@ -33,6 +33,9 @@ func (r *Reconciler) ask(ctx context.Context, s *scope, next step) (ctrl.Result,
 		// Whether it heard us is not known: what the members report decides.
 		log.Info("the primary did not answer", "member", from, "reason", err.Error())
 		return ctrl.Result{RequeueAfter: time.Second}, nil
+	case reply.Refused && overtaken(fo, reply.Reason):
+		log.Info("the primary hands over already", "member", from, "reason", reply.Reason)
+		return ctrl.Result{RequeueAfter: time.Second}, nil
 	case reply.Refused:
 		log.Info("the primary refused to hand over", "member", from, "reason", reply.Reason)
 		refused := begun.DeepCopy()

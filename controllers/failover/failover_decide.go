@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/controllers/replicatedservice"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/wire"
 )
@@ -47,6 +48,9 @@ func decide(s *scope) step {
 	if s.fo.Status.Epoch > 0 {
 		return follow(s)
 	}
+	if past, is := superseded(s); is {
+		return past
+	}
 	if refusal, refused := refuse(s); refused {
 		return refusal
 	}
@@ -82,6 +86,22 @@ func decide(s *scope) step {
 		reason: v1alpha1.ReasonInProgress, message: fmt.Sprintf("%s is asked to hand over", s.register.Holder.Member),
 		ask: &wire.Handover{ID: string(s.fo.UID), Epoch: s.register.Epoch, Target: s.fo.Spec.Target},
 	}
+}
+
+// superseded: what the operator asked for by itself was about the primary of one epoch, which handed over or failed meanwhile.
+func superseded(s *scope) (step, bool) {
+	asked := replicatedservice.AskedIn(s.fo)
+	if asked == 0 || s.register == nil || int64(s.register.Epoch) <= asked {
+		return step{}, false
+	}
+	return step{outcome: succeeded, reason: v1alpha1.ReasonSuperseded, to: s.register.Holder.Member, message: fmt.Sprintf(
+		"the primary of epoch %d was not asked any more: %s is the primary of epoch %d", asked, s.register.Holder.Member, s.register.Epoch)}, true
+}
+
+// overtaken reports whether a refusal only says that the primary hands over already, or has. A request of the operator's is then
+// about that change: who takes over is told by the members.
+func overtaken(fo *v1alpha1.Failover, reason string) bool {
+	return replicatedservice.AskedIn(fo) > 0 && (reason == wire.HandoverUnderWay || reason == wire.NotPrimary)
 }
 
 // forced hands the members a person's word that the holder's run cannot write any more. A majority and the compare-and-swap

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/members"
 	"understudy.dev/understudy/internal/policy"
@@ -71,6 +73,26 @@ func another(name string, age time.Duration, change func(*v1alpha1.Failover)) fu
 	}
 }
 
+// asks makes the Failover the operator's own, about the primary of an epoch.
+func asks(epoch int) func(*scope) {
+	return func(s *scope) {
+		s.fo.Labels = map[string]string{keys.LabelReason: "NodeCordoned"}
+		s.fo.Annotations = map[string]string{keys.AnnotationAsked: strconv.Itoa(epoch)}
+	}
+}
+
+// TestOvertaken: when the pod of a primary is ended while the operator asks it to hand over, the one change is what was asked for.
+func TestOvertaken(t *testing.T) {
+	for reason, want := range map[string]bool{wire.NotPrimary: true, wire.HandoverUnderWay: true, "HandoverFailed": false, "Paused": false} {
+		if got := overtaken(order(asks(4)).fo, reason); got != want {
+			t.Errorf("the operator's request, refused with %s: goes on %t, want %t", reason, got, want)
+		}
+		if overtaken(order().fo, reason) {
+			t.Errorf("a person's request, refused with %s, is not told to have failed", reason)
+		}
+	}
+}
+
 func TestDecide(t *testing.T) {
 	target := func(name string) func(*scope) { return func(s *scope) { s.fo.Spec.Target = name } }
 	late := func(s *scope) { s.now = s.now.Add(31 * time.Second) }
@@ -89,10 +111,16 @@ func TestDecide(t *testing.T) {
 		words   string
 		asks    bool
 	}{
-		"may begin":               {order(), goesOn, v1alpha1.ReasonInProgress, "cache-0 is asked", true},
-		"to a target":             {order(target("cache-2")), goesOn, v1alpha1.ReasonInProgress, "cache-0 is asked", true},
-		"to nobody we know":       {order(target("cache-9")), failed, v1alpha1.ReasonTargetRefused, "spec.target", false},
-		"to who is it already":    {order(target("cache-0")), succeeded, v1alpha1.ReasonCompleted, "already", false},
+		"may begin":                {order(), goesOn, v1alpha1.ReasonInProgress, "cache-0 is asked", true},
+		"to a target":              {order(target("cache-2")), goesOn, v1alpha1.ReasonInProgress, "cache-0 is asked", true},
+		"to nobody we know":        {order(target("cache-9")), failed, v1alpha1.ReasonTargetRefused, "spec.target", false},
+		"to who is it already":     {order(target("cache-0")), succeeded, v1alpha1.ReasonCompleted, "already", false},
+		"the operator's, in time":  {order(asks(4)), goesOn, v1alpha1.ReasonInProgress, "cache-0 is asked", true},
+		"the operator's, too late": {order(asks(3), target("cache-1")), succeeded, v1alpha1.ReasonSuperseded, "of epoch 3 was not asked any more: cache-0 is the primary of epoch 4", false},
+		"a person's, with that annotation": {order(func(s *scope) {
+			s.fo.Annotations = map[string]string{keys.AnnotationAsked: "3"}
+		}), goesOn, v1alpha1.ReasonInProgress, "cache-0 is asked", true},
+		"the operator's, begun":   {order(asks(4), begun, won("cache-1", "Detected", "Routed")), succeeded, v1alpha1.ReasonCompleted, "cache-1 is the primary of epoch 5", false},
 		"forced":                  {order(force("cache-0", 4), silent), goesOn, v1alpha1.ReasonInProgress, "told that cache-0 is dead", false},
 		"forced, another run":     {order(force("cache-1", 4), silent), failed, v1alpha1.ReasonTargetRefused, "cache-0 of pod UID uid-cache-0 holds epoch 4", false},
 		"forced, another epoch":   {order(force("cache-0", 3), silent), failed, v1alpha1.ReasonTargetRefused, "in epoch 3", false},

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,51 @@ func TestLossGrowsWhenTheOldPrimaryIsBack(t *testing.T) {
 	}
 	if *status.BytesLost != 900 {
 		t.Errorf("%d bytes after 900 were told once", *status.BytesLost)
+	}
+}
+
+// What the old primary's data had more is known for certain once it rejoined; a replica may have had less than there was.
+func TestLossIsExactOnceTheOldPrimaryRejoined(t *testing.T) {
+	from := pure.Run{Member: "db-0"}
+	told := wire.Takeover{Epoch: 5, From: from, To: pure.Run{Member: "db-1"}, Base: pure.Position{DataEpoch: 4}, BytesLost: 7}
+	handedOver := told
+	handedOver.Handover, handedOver.LossExact, handedOver.BytesLost = true, true, 0
+	lost := func(epoch pure.Epoch, primary bool, bytes int64) wire.Lost {
+		return wire.Lost{Epoch: epoch, Primary: primary, Bytes: bytes, Dir: "/data/lost/x", First: "a", Last: "b", Complete: true}
+	}
+	for name, c := range map[string]struct {
+		told  wire.Takeover
+		lost  map[string]wire.Lost
+		bytes int64
+		exact bool
+		tale  string
+	}{
+		"nobody rejoined":                  {told, nil, 7, false, ""},
+		"the old primary":                  {told, map[string]wire.Lost{"db-0": lost(4, true, 900)}, 900, true, "db-0 had 900 bytes"},
+		"the old primary, as it was":       {told, map[string]wire.Lost{"db-0": lost(4, true, 0)}, 0, true, ""},
+		"a replica that had more":          {told, map[string]wire.Lost{"db-2": lost(4, false, 300)}, 300, false, "db-2 had 300 bytes"},
+		"the old primary and a replica":    {told, map[string]wire.Lost{"db-0": lost(4, true, 900), "db-2": lost(4, false, 950)}, 900, true, "db-2 had 950 bytes"},
+		"the old primary, a replica since": {told, map[string]wire.Lost{"db-0": lost(4, false, 900)}, 900, false, "db-0 had 900 bytes"},
+		"of an earlier epoch":              {told, map[string]wire.Lost{"db-0": lost(3, true, 900)}, 7, false, ""},
+		"of a later epoch":                 {told, map[string]wire.Lost{"db-0": lost(5, true, 900)}, 7, false, ""},
+		"after a handover":                 {handedOver, map[string]wire.Lost{"db-0": lost(4, true, 90)}, 0, true, "no confirmed commit is in it"},
+	} {
+		takeovers := []wire.Takeover{c.told}
+		tale := settleLoss(&v1alpha1.ReplicatedService{}, takeovers, c.lost)[5]
+		if got := takeovers[0]; got.BytesLost != c.bytes || got.LossExact != c.exact || !strings.Contains(tale, c.tale) || (tale == "") != (c.tale == "") {
+			t.Errorf("%s: %d bytes, exact %t, %q", name, got.BytesLost, got.LossExact, tale)
+		}
+	}
+	status := v1alpha1.FailoverStatus{}
+	for _, t := range []wire.Takeover{{Epoch: 5, BytesLost: 905}, {Epoch: 5, BytesLost: 900, LossExact: true}, {Epoch: 5, BytesLost: 7}} {
+		fill(&status, t)
+	}
+	if *status.BytesLost != 900 || status.BytesLostPrecision != v1alpha1.LossExact {
+		t.Errorf("when the old primary is gone again: %d bytes, %s", *status.BytesLost, status.BytesLostPrecision)
+	}
+	fill(&status, wire.Takeover{Epoch: 6, BytesLost: 3})
+	if *status.BytesLost != 3 || status.BytesLostPrecision != v1alpha1.LossAtLeast {
+		t.Errorf("of another epoch: %d bytes, %s", *status.BytesLost, status.BytesLostPrecision)
 	}
 }
 

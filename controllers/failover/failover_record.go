@@ -1,11 +1,15 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,6 +21,7 @@ import (
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/controllers/replicatedservice"
 	"understudy.dev/understudy/internal/apply"
+	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/wire"
 	"understudy.dev/understudy/internal/workload"
 )
@@ -60,13 +65,13 @@ func (r *recorder) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 		return ctrl.Result{}, err
 	}
 	have = slices.DeleteFunc(have, func(fo v1alpha1.Failover) bool { return replicatedservice.OfPredecessor(&fo, service) })
-	takeovers := r.takeovers(req)
+	takeovers, tales := r.takeovers(req, service)
 	oldest := oldestKept(have, takeovers)
 	for _, t := range takeovers {
 		if int64(t.Epoch) < oldest {
 			continue // it would be deleted again below
 		}
-		if err := r.record(ctx, service, have, t); err != nil {
+		if err := r.record(ctx, service, have, t, tales[t.Epoch]); err != nil {
 			return later(ctrl.Result{}, err)
 		}
 	}
@@ -86,10 +91,10 @@ func oldestKept(have []v1alpha1.Failover, takeovers []wire.Takeover) int64 {
 	return newest - keepRecords + 1
 }
 
-// takeovers that members report, the oldest first.
-func (r *recorder) takeovers(req ctrl.Request) []wire.Takeover {
+// takeovers that members report, the oldest first, and what is known of what was lost in them.
+func (r *recorder) takeovers(req ctrl.Request, service *v1alpha1.ReplicatedService) ([]wire.Takeover, map[failover.Epoch]string) {
 	var out []wire.Takeover
-	served := map[string]wire.Served{}
+	served, lost := map[string]wire.Served{}, map[string]wire.Lost{}
 	for _, report := range r.Members.Snapshot(req.NamespacedName) {
 		status := report.Live()
 		if status == nil {
@@ -99,13 +104,16 @@ func (r *recorder) takeovers(req ctrl.Request) []wire.Takeover {
 		if status.Served != nil {
 			served[status.Run.Member] = *status.Served
 		}
+		if status.Lost != nil {
+			lost[status.Run.Member] = *status.Lost
+		}
 	}
 	for i := range out {
 		out[i].BytesLost = lossOf(out[i], served[out[i].From.Member])
 	}
 	out = slices.DeleteFunc(out, func(t wire.Takeover) bool { return t.Epoch < 2 || !routedAfter(&t) })
 	slices.SortFunc(out, func(a, b wire.Takeover) int { return int(a.Epoch - b.Epoch) })
-	return out
+	return out, settleLoss(service, out, lost)
 }
 
 // lossOf is how much the old primary had that the new one lacks, as far as is known: the new one tells what it last heard,
@@ -117,9 +125,33 @@ func lossOf(t wire.Takeover, old wire.Served) int64 {
 	return max(t.BytesLost, old.Offset-t.Base.Offset)
 }
 
+// settleLoss takes in what members' data had that the next primary had not, when they rejoined. What the old primary itself had is all
+// there was; a replica may have had less. It returns the sentences on that, by epoch.
+func settleLoss(service *v1alpha1.ReplicatedService, takeovers []wire.Takeover, lost map[string]wire.Lost) map[failover.Epoch]string {
+	tales := map[failover.Epoch]string{}
+	for _, member := range slices.Sorted(maps.Keys(lost)) {
+		l := lost[member]
+		t := replicatedservice.EndOf(l.Epoch, takeovers)
+		if t == nil {
+			continue
+		}
+		switch {
+		case t.LossExact:
+		case l.Primary && member == t.From.Member:
+			t.BytesLost, t.LossExact = l.Bytes, true
+		default:
+			t.BytesLost = max(t.BytesLost, l.Bytes)
+		}
+		if l.Bytes > 0 {
+			tales[t.Epoch] += "; " + replicatedservice.TellLost(service, member, l, t)
+		}
+	}
+	return tales
+}
+
 // record makes the Failover of a takeover, or brings the one that tells of it up to date: what was lost is often known
 // only when the old primary is back.
-func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedService, have []v1alpha1.Failover, t wire.Takeover) error {
+func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedService, have []v1alpha1.Failover, t wire.Takeover, tale string) error {
 	name := fmt.Sprintf("%s-%d", service.Name, t.Epoch)
 	for i := range have {
 		fo := &have[i]
@@ -130,7 +162,7 @@ func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedServi
 		if fo.Spec.Type != v1alpha1.TypeAutomatic && !finished(fo) {
 			return nil // its own controller completes it
 		}
-		return r.write(ctx, fo, completed(t))
+		return r.write(ctx, fo, completed(t, cmp.Or(tale, toldBefore(fo, t))))
 	}
 	fo := &v1alpha1.Failover{
 		ObjectMeta: metav1.ObjectMeta{
@@ -146,21 +178,43 @@ func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedServi
 		return fmt.Errorf("recording epoch %d: %w", t.Epoch, err)
 	}
 	ctrl.LoggerFrom(ctx).Info("a failover was recorded", "failover", name, "from", t.From.Member, "to", t.To.Member, "evidence", t.Evidence)
-	return r.write(ctx, fo, completed(t))
+	return r.write(ctx, fo, completed(t, tale))
 }
 
-func completed(t wire.Takeover) step {
-	return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, record: &t, to: t.To.Member, message: fmt.Sprintf(
-		"%s is the primary of epoch %d", t.To.Member, t.Epoch)}
+func completed(t wire.Takeover, tale string) step {
+	return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, record: &t, to: t.To.Member, message: outcomeOf(t) + tale}
 }
 
-// trim deletes what the operator made of epochs before the oldest kept: records, and the switchovers of rolls. What people created
-// stays.
+func outcomeOf(t wire.Takeover) string {
+	return fmt.Sprintf("%s is the primary of epoch %d", t.To.Member, t.Epoch)
+}
+
+// toldBefore is what was told of the loss while who knows of it was there.
+func toldBefore(fo *v1alpha1.Failover, t wire.Takeover) string {
+	c := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionReady)
+	if c == nil {
+		return ""
+	}
+	tale, same := strings.CutPrefix(c.Message, outcomeOf(t)+"; ")
+	if !same {
+		return ""
+	}
+	return "; " + tale
+}
+
+// trim deletes the records of epochs before the oldest kept, and the operator's own requests of such epochs. What people
+// created is theirs.
 func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover, oldest int64) error {
 	for i := range have {
 		fo := &have[i]
-		ours := fo.Spec.Type == v1alpha1.TypeAutomatic || (metav1.GetControllerOf(fo) != nil && finished(fo))
-		if !ours || fo.Status.Epoch == 0 || fo.Status.Epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
+		epoch := int64(0)
+		switch asked := replicatedservice.AskedIn(fo); {
+		case fo.Spec.Type == v1alpha1.TypeAutomatic:
+			epoch = fo.Status.Epoch
+		case asked > 0 && finished(fo):
+			epoch = asked + 1
+		}
+		if epoch == 0 || epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
 			continue
 		}
 		if err := r.Client.Delete(ctx, fo); client.IgnoreNotFound(err) != nil {

@@ -71,7 +71,7 @@ func conclude(fo *v1alpha1.Failover, next step, now time.Time) {
 // fill copies the new primary's record into a status; it is pure.
 func fill(status *v1alpha1.FailoverStatus, t wire.Takeover) {
 	if status.Epoch != int64(t.Epoch) {
-		status.BytesLost = nil // of an epoch that never came
+		status.BytesLost, status.BytesLostPrecision = nil, "" // of an epoch that never came
 	}
 	status.From, status.To, status.Epoch = t.From.Member, t.To.Member, int64(t.Epoch)
 	status.Evidence = v1alpha1.EvidenceType(t.Evidence)
@@ -80,10 +80,11 @@ func fill(status *v1alpha1.FailoverStatus, t wire.Takeover) {
 		status.StartTime = &start
 	}
 	// What the old primary told once stays, also when it is gone again.
-	status.BytesLost = ptr.To(max(t.BytesLost, ptr.Deref(status.BytesLost, 0), 0))
-	status.BytesLostPrecision = v1alpha1.LossAtLeast
-	if t.LossExact {
-		status.BytesLostPrecision = v1alpha1.LossExact
+	switch {
+	case t.LossExact:
+		status.BytesLost, status.BytesLostPrecision = ptr.To(max(t.BytesLost, 0)), v1alpha1.LossExact
+	case status.BytesLostPrecision != v1alpha1.LossExact:
+		status.BytesLost, status.BytesLostPrecision = ptr.To(max(t.BytesLost, ptr.Deref(status.BytesLost, 0), 0)), v1alpha1.LossAtLeast
 	}
 	status.Timeline = nil
 	var last int64

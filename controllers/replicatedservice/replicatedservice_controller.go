@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -51,7 +52,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=services;serviceaccounts;configmaps,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;update;patch;delete
@@ -103,7 +104,7 @@ func (r *Reconciler) act(ctx context.Context, s *scope) error {
 	var all error
 	for _, phase := range []func(context.Context, *scope) error{
 		r.ensurePassword, r.ensureCertificates, r.ensureObjects, r.ensureVolumes, r.ensureSlices,
-		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.roll,
+		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.leaveNode, r.roll,
 	} {
 		err := s.absorb(phase(ctx, s))
 		all = errors.Join(all, err)
@@ -150,6 +151,9 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 
 // SetupWithManager starts the watches.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &corev1.Pod{}, podNode, nodeOfPod); err != nil {
+		return err
+	}
 	changes := make(chan event.GenericEvent, 64)
 	r.Members.Subscribe(Feed(changes))
 	b := ctrl.NewControllerManagedBy(mgr).Named("replicatedservice").
@@ -159,11 +163,14 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.FailoverPolicy{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPolicy)).
 		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(serviceOfFailover)).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfSecret)).
+		// Not settled: whoever drains evicts next, and the primary is better gone before.
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.servicesOnNode), builder.WithPredicates(differs)).
+		Watches(&policyv1.PodDisruptionBudget{}, Settled(r.servicesOfBudget), builder.WithPredicates(differs)).
 		WatchesRawSource(source.Channel(changes, Settled(Itself))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
 	for _, obj := range []client.Object{
 		&appsv1.StatefulSet{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &corev1.Pod{},
-		&discoveryv1.EndpointSlice{}, &policyv1.PodDisruptionBudget{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
+		&discoveryv1.EndpointSlice{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
 		&coordinationv1.Lease{}, &corev1.PersistentVolumeClaim{},
 	} {
 		b = b.Watches(obj, Settled(serviceOfLabel))

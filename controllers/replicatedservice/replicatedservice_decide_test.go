@@ -315,9 +315,11 @@ func TestNotHeardYet(t *testing.T) {
 	if s.ready() {
 		t.Error("a status would be written of members that nobody asked")
 	}
-	r := &Reconciler{}
-	if !r.input(s).Redundant {
-		t.Error("evictions would be forbidden on every start of the operator")
+	for _, now := range []workload.Evictions{{One: true, Unready: true}, {Unready: true}, {}} {
+		s.budget = budgetOf(s, now)
+		if next := nextEvictions(s); next != now {
+			t.Errorf("on every start of the operator the budget would change from %+v to %+v", now, next)
+		}
 	}
 }
 

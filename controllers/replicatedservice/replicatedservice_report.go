@@ -3,6 +3,7 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -26,11 +27,22 @@ func (r *Reconciler) report(ctx context.Context, s *scope) error {
 	if err := r.Client.Status().Patch(ctx, after, patch, apply.FieldOwner); err != nil {
 		return s.absorb(client.IgnoreNotFound(err))
 	}
-	for _, e := range eventsOf(before.Status, after.Status) {
-		r.Recorder.Eventf(after, nil, e.kind, e.reason, e.action, "%s", e.note)
+	for _, e := range append(eventsOf(before.Status, after.Status), lostTales(s, after.Status)...) {
+		r.Recorder.Eventf(after, nil, e.kind, e.reason, e.action, "%s", noted(e.note))
 	}
 	ctrl.LoggerFrom(ctx).V(1).Info("status written", "readiness", after.Status.Readiness)
 	return nil
+}
+
+// noteLimit is what the API server takes as an event's note; a longer one would be refused, and the event with it.
+const noteLimit = 1024
+
+func noted(note string) string {
+	const rest = " …"
+	if len(note) <= noteLimit {
+		return note
+	}
+	return strings.ToValidUTF8(note[:noteLimit-len(rest)], "") + rest
 }
 
 type tale struct {

@@ -3,15 +3,12 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
-	"understudy.dev/understudy/internal/apply"
 	"understudy.dev/understudy/internal/workload"
 )
 
@@ -31,17 +28,14 @@ func (r *Reconciler) roll(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// renew deletes a member's pod. Whether it became the primary a moment ago is read anew.
+// renew deletes a member's pod.
 func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 	pod, alone := s.pods[member], s.count() == 1
 	if !alone && !idle(s, member) {
-		obj, err := r.liveLease(ctx, s.svc)
-		if err != nil {
-			return err
-		}
-		if obj == nil || readable(ctx, obj).Holder.Member == member {
+		same, err := r.asSeen(ctx, s, member)
+		if !same || err != nil {
 			s.retry = true
-			return nil
+			return err
 		}
 	}
 	uid := pod.UID
@@ -59,26 +53,35 @@ func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 	return nil
 }
 
-// askToHandOver makes a Failover with a name that the next look, or another operator, would give it too.
+// asSeen asks the API server whether a member may still go: it may have become the primary a moment ago, and another one may have
+// been evicted.
+func (r *Reconciler) asSeen(ctx context.Context, s *scope, member string) (bool, error) {
+	lease, err := r.liveLease(ctx, s.svc)
+	if err != nil || lease == nil || readable(ctx, lease).Holder.Member == member {
+		return false, err
+	}
+	pods := &corev1.PodList{}
+	if err := r.Live.List(ctx, pods, client.InNamespace(s.svc.Namespace), client.MatchingLabels(workload.Selector(s.svc.Name))); err != nil {
+		return false, fmt.Errorf("listing the pods of %s before %s is renewed: %w", s.svc.Name, member, err)
+	}
+	stay := map[string]bool{}
+	for _, pod := range pods.Items {
+		seen := s.pods[pod.Name]
+		stay[pod.Name] = seen != nil && seen.UID == pod.UID && pod.DeletionTimestamp == nil
+	}
+	for _, name := range s.memberNames() {
+		if name != member && well(s, name) && !stay[name] {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// askToHandOver lets the primary hand over to a member that was renewed.
 func (r *Reconciler) askToHandOver(ctx context.Context, s *scope) error {
-	number := 1
-	for _, fo := range s.failovers {
-		if fo.Name == rollName(s, strconv.Itoa(number)) {
-			number++
-		}
-	}
-	fo := &v1alpha1.Failover{
-		ObjectMeta: workload.Meta(s.svc, rollName(s, strconv.Itoa(number)), "failover"),
-		Spec: v1alpha1.FailoverSpec{
-			ServiceRef: v1alpha1.LocalReference{Name: s.svc.Name}, Type: v1alpha1.TypeSwitchover,
-		},
-	}
-	if err := r.Client.Create(ctx, fo, apply.FieldOwner); err != nil {
-		if apierrors.IsAlreadyExists(err) {
-			s.retry = true
-			return nil
-		}
-		return fmt.Errorf("asking the primary of %s to hand over for a roll: %w", s.svc.Name, err)
+	fo, err := r.askForSwitchover(ctx, s, switchover{kind: rollKind(s), reason: "Roll"})
+	if fo == nil || err != nil {
+		return err
 	}
 	r.Recorder.Eventf(s.svc, fo, corev1.EventTypeNormal, "RollHandover", "Roll", "the primary is the last with something older than the spec: Failover %s asks it to hand over", fo.Name)
 	return nil

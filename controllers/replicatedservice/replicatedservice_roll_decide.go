@@ -175,19 +175,10 @@ func handsOver(s *scope, member string) rollStep {
 	if rollMode(s) != failover.ModeAutomatic {
 		return waits("%s is the primary and the policy's mode is %s: create a Failover of type Switchover, and it is renewed too", member, rollMode(s))
 	}
-	tries := 0
-	var last v1alpha1.Failover // of this roll and this epoch
-	for _, fo := range s.failovers {
-		if strings.HasPrefix(fo.Name, rollName(s, "")) {
-			tries++
-			if last.CreationTimestamp.Before(&fo.CreationTimestamp) {
-				last = fo
-			}
-		}
-	}
+	tries, last := requests(s, rollKind(s))
 	why := "it has not been asked yet"
-	if c := meta.FindStatusCondition(last.Status.Conditions, v1alpha1.ConditionStalled); c != nil {
-		why = c.Message
+	if failed := failure(last); failed != "" {
+		why = failed
 	}
 	if tries >= rollHandovers {
 		return rollStep{act: rollStops, why: fmt.Sprintf("primary %s was asked %d times to hand over, and serves on with the older template: %s. "+
@@ -200,15 +191,15 @@ func handsOver(s *scope, member string) rollStep {
 	return rollStep{act: rollHandsOver, member: member, why: fmt.Sprintf("primary %s is asked to hand over", member)}
 }
 
-// rollName is what a roll calls the Failovers it makes in one epoch. What it rolls to is part of it: a later roll in the same epoch
-// must not be stopped by what an earlier one tried in vain.
-func rollName(s *scope, number string) string {
+// rollKind is what requests of a roll are called. What it rolls to is part of it: a later roll in the same epoch must not be stopped by
+// what an earlier one tried in vain.
+func rollKind(s *scope) string {
 	target := fnv.New32a()
 	_, _ = target.Write([]byte(s.set.Status.UpdateRevision)) // it cannot fail
 	if parameters, ok := workload.Reloadable(s.effective); ok {
 		_, _ = target.Write([]byte(parameters.Digest()))
 	}
-	return fmt.Sprintf("%s-roll-%d-%08x-%s", s.svc.Name, s.register.Epoch, target.Sum32(), number)
+	return fmt.Sprintf("roll-%08x", target.Sum32())
 }
 
 // renewals are the members that run something older than the spec: those first that are not well, whose renewal costs nothing, and

@@ -53,7 +53,7 @@ func asked(name string, ago time.Duration, condition string) func(*scope) {
 
 // tried is an attempt of this roll to have the primary hand over, which failed.
 func tried(number string, ago time.Duration) func(*scope) {
-	return func(s *scope) { asked(rollName(s, number), ago, v1alpha1.ConditionStalled)(s) }
+	return func(s *scope) { asked(requestName(s, rollKind(s))+number, ago, v1alpha1.ConditionStalled)(s) }
 }
 
 // notReady: the kubelet says so of a pod, since then.

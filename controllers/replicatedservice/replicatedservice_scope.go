@@ -10,8 +10,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -36,11 +36,15 @@ type scope struct {
 	effective *v1alpha1.ReplicatedService // with what cannot be changed any more taken from what runs
 	problems  []Problem
 	waiting   []string // what the operator waits for, for people
+	stays     string   // why the primary stays on a node that is to be emptied, for people
 	rolling   string   // what a roll does next, for people; empty: there is none
 
 	set       *appsv1.StatefulSet
 	unsettled bool // set may be of an older spec
 	pods      map[string]*corev1.Pod
+	nodes     map[string]*corev1.Node // of the pods
+	budget    *policyv1.PodDisruptionBudget
+	foreign   []policyv1.PodDisruptionBudget // of the namespace, and not the service's
 	primary   *corev1.Service
 	replicas  *corev1.Service
 	slices    []discoveryv1.EndpointSlice // of the primary's Service
@@ -93,14 +97,10 @@ func (s *scope) lookAt(at time.Time) {
 func (s *scope) lookIn(d time.Duration) { s.lookAt(s.now.Add(d)) }
 
 func (r *Reconciler) input(s *scope) workload.Input {
-	in := workload.Input{
+	return workload.Input{
 		Service: s.effective, AgentImage: r.AgentImage, PasswordSecret: s.passwordSecret, PasswordKey: s.passwordKey,
-		Redundant: redundant(s).ok,
+		Evictions: nextEvictions(s),
 	}
-	if !s.heard() { // what was known before the operator started holds until the members were heard
-		in.Redundant = meta.IsStatusConditionTrue(s.svc.Status.Conditions, v1alpha1.ConditionRedundant)
-	}
-	return in
 }
 
 // heard reports whether every member that could answer the operator was asked: right after its start it has not heard
@@ -158,7 +158,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 		now: r.Now(), svc: svc, pods: map[string]*corev1.Pod{}, reports: map[string]members.Report{},
 		memory: r.memories.of(client.ObjectKeyFromObject(svc)),
 	}
-	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readRoutes, r.readRegister, r.readPolicy} {
+	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
@@ -178,6 +178,8 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 	s.effective, s.problems = effective(svc, s.set)
 	s.problems = append(s.problems, policyProblems(s)...)
 	s.problems = append(s.problems, podProblems(s)...)
+	s.problems = append(s.problems, stuckProblems(s)...)
+	s.problems = append(s.problems, budgetProblems(s)...)
 	return s, nil
 }
 
@@ -261,6 +263,7 @@ type memory struct {
 	calmFor      string    // the member that a roll renews next, all others being well since calmSince
 	calmSince    time.Time
 	unwell       map[string]time.Time // since when members are not well though their pods are ready
+	wholeSince   time.Time            // since when all members have been well, while evictions are forbidden
 }
 
 type memories struct {

@@ -93,9 +93,9 @@ func memberStatuses(s *scope) []v1alpha1.MemberStatus {
 		}
 		if status := s.reports[name].Live(); status != nil {
 			m.Role, m.State, m.Message = v1alpha1.MemberRole(status.Role), v1alpha1.MemberState(status.State), status.Message
-			m.LagBytes = shownLag(s, status)
+			m.LagBytes, m.KeptAside = shownLag(s, status), keptAside(status)
 		} else {
-			m.Message = absence(pod)
+			m.Message, m.KeptAside = absence(pod), keptBefore(s, name)
 		}
 		out = append(out, m)
 	}
@@ -186,7 +186,7 @@ func available(s *scope) observation {
 	switch {
 	case serving != nil && routed(s, s.slices, serving):
 		return observation{true, v1alpha1.ReasonPrimaryServing, fmt.Sprintf(
-			"%s serves epoch %d and Service %s leads to it", serving.Run.Member, serving.Epoch, s.svc.Name)}
+			"%s serves epoch %d and Service %s leads to it", serving.Run.Member, serving.Epoch, s.svc.Name) + s.leaveNote()}
 	case serving != nil:
 		return observation{false, v1alpha1.ReasonFailingOver, fmt.Sprintf(
 			"%s serves epoch %d, but Service %s does not lead to it yet", serving.Run.Member, serving.Epoch, s.svc.Name)}
@@ -205,6 +205,14 @@ func available(s *scope) observation {
 		message += "; the members take over by themselves once they have proof or its right has run out"
 	}
 	return observation{false, v1alpha1.ReasonNoPrimary, message}
+}
+
+// leaveNote is about a primary that does not leave a node that is to be emptied.
+func (s *scope) leaveNote() string {
+	if s.stays == "" {
+		return ""
+	}
+	return "; " + s.stays
 }
 
 func (s *scope) waitsFor() string {

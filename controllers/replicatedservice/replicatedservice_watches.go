@@ -5,10 +5,12 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
@@ -49,6 +51,22 @@ func serviceOfFailover(_ context.Context, obj client.Object) []reconcile.Request
 	}
 	return []reconcile.Request{request(fo.Namespace, fo.Spec.ServiceRef.Name)}
 }
+
+// servicesOfBudget: a budget that is no service's own may match the pods of any in its namespace, or have done so before.
+func (r *Reconciler) servicesOfBudget(ctx context.Context, obj client.Object) []reconcile.Request {
+	if owner := metav1.GetControllerOf(obj); owner != nil && owner.Kind == "ReplicatedService" {
+		return serviceOfLabel(ctx, obj)
+	}
+	return r.servicesWhere(ctx, obj.GetNamespace(), func(*v1alpha1.ReplicatedService) bool { return true })
+}
+
+// differs lets an update pass when more than the resourceVersion changed of what the cache keeps.
+var differs = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, after := e.ObjectOld.DeepCopyObject().(client.Object), e.ObjectNew.DeepCopyObject().(client.Object)
+	before.SetResourceVersion("")
+	after.SetResourceVersion("")
+	return !equality.Semantic.DeepEqual(before, after)
+}}
 
 func (r *Reconciler) servicesOfPolicy(ctx context.Context, obj client.Object) []reconcile.Request {
 	return r.servicesWhere(ctx, obj.GetNamespace(), func(svc *v1alpha1.ReplicatedService) bool {

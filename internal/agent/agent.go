@@ -62,9 +62,11 @@ type Agent struct {
 	doing        map[failover.ActionKind]bool
 	notes        string // the last ones logged
 	pushed       wire.Status
+	publishNext  failover.Instant
 	record       *wire.Takeover // the change of primary under way
 	history      []wire.Takeover
 	served       wire.Served // the last epoch this member served
+	kept         *wire.Lost  // what the last data that was replaced had more
 	handover     *handover
 	fencing      bool
 	release      failover.Release // what to add to the next Released

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
 )
 
@@ -47,14 +48,15 @@ func (a *Agent) replaceData() {
 	}
 	a.doing[failover.Follow] = true // the engine is at it
 	a.Log.Info("Its data is replaced by the primary's", "had", a.obs.Engine.Position)
-	a.data = DataRecord{DataID: a.NewID()}
 	e := &a.obs.Engine
+	had := engine.Had{Epoch: int64(e.Position.DataEpoch), Primary: e.Position.Whole}
+	a.data = DataRecord{DataID: a.NewID(), Lost: a.data.Lost}
 	e.Position, e.DataID, e.History, e.LinkUp = failover.Position{}, a.data.DataID, "", false
 	a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
 	record, done := a.data, func() { delete(a.doing, failover.Follow) }
 	var err error
 	replace := func() {
-		if !a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Replace(ctx) }, func() {
+		if !a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Replace(ctx, had) }, func() {
 			a.noteRejoin(err)
 			a.proc.meant = err == nil // its process ends for that
 			done()

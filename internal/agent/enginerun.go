@@ -53,8 +53,11 @@ type engineRun struct {
 	synced    bool   // its offset is that of a history it took part in; one that starts on files does not know it
 	exposed   bool   // it was told to follow somebody, so others can reach it
 	lastError string
+	// refusal is why its process could not be made, for as long as it serves nobody; refusals counts them.
+	refusal  error
+	refusals int
 	// rejoin is why it could not be told to follow whom, followPause how long it waited last before it was told again.
-	rejoin      string
+	rejoin      error
 	refused     failover.Run
 	refusedAt   failover.Instant
 	followPause time.Duration
@@ -99,6 +102,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 	a.proc.gen++
 	gen, pid, fences, step := a.proc.gen, 0, a.fences.Load(), false
 	var err error
+	var kept *wire.Lost
 	ok := a.orders.do(0, func(context.Context) {
 		a.starting.Lock() // a fence waits for us, or we for it: nothing is started behind its back
 		defer a.starting.Unlock()
@@ -115,9 +119,12 @@ func (a *Agent) startEngine(now failover.Instant) {
 			step = p.Step
 			pid, err = a.Processes.Start(p)
 		}
+		kept = a.lookKept()
 	}, func() {
 		delete(a.doing, failover.StartEngine)
 		a.proc.step, a.proc.meant = step, false
+		a.noteRefusal(pid, step, err)
+		a.noteKept(kept)
 		a.onStarted(gen, pid, err)
 	})
 	if !ok {
@@ -387,6 +394,7 @@ func (a *Agent) judgeHistory(r engine.Report) {
 	switch {
 	case synchronised:
 		if e.FollowingEpoch > e.Position.DataEpoch || a.proc.strayed {
+			a.noteNothingLost()
 			a.setDataEpoch(max(e.FollowingEpoch, e.Position.DataEpoch), false)
 			a.Log.Info("Synchronised with the primary", "epoch", e.FollowingEpoch, "primary", e.Following.Member)
 		}

@@ -163,12 +163,10 @@ func (a *Agent) followAgain(whom failover.Run, err error) time.Duration {
 
 // noteRejoin keeps what keeps this member from following, for people.
 func (a *Agent) noteRejoin(err error) {
-	a.proc.rejoin = ""
+	a.proc.rejoin = err
 	if err == nil {
 		a.proc.refusedAt = 0
-		return
 	}
-	a.proc.rejoin = err.Error()
 }
 
 // detach cuts the link to the primary and verifies it; an engine that does not run has none.

@@ -45,7 +45,7 @@ func (a *Agent) beginHandover(target string, reply func(wire.HandoverReply)) {
 	}
 	t := a.obs.Tenure
 	if t == nil || !t.Opened || a.fencing {
-		refuse("NotPrimary", a.Self.Member+" is not the serving primary")
+		refuse(wire.NotPrimary, a.Self.Member+" is not the serving primary")
 		return
 	}
 	if a.handover != nil {
@@ -53,12 +53,12 @@ func (a *Agent) beginHandover(target string, reply func(wire.HandoverReply)) {
 			a.handover.replies = append(a.handover.replies, reply)
 			return
 		}
-		refuse("HandoverUnderWay", "a handover to "+a.handover.target+" is under way")
+		refuse(wire.HandoverUnderWay, "a handover to "+a.handover.target+" is under way")
 		return
 	}
 	best, why := a.chooseTarget(target)
 	if best == "" {
-		if a.leaving {
+		if a.leaving && reply == nil { // who asked may have named a target; others are looked at when it ends
 			a.Log.Info("Nobody can take over; ends without a handover", "why", why)
 			a.fence("its pod is being ended and nobody can take over")
 			return

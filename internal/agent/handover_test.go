@@ -85,6 +85,22 @@ func TestHandoverReleasesAtTheFinalPosition(t *testing.T) {
 	}
 }
 
+// The operator may ask for a target that cannot take over in the instant in which the pod is ended: another one can.
+func TestEndingPrimaryRefusesATargetAndHandsOverToAnother(t *testing.T) {
+	s := serving(t, true)
+	s.peers["m-1"].unfit = true
+	s.pass(200 * time.Millisecond)
+	s.happens(s.a.Leave)
+	replies := handed(s)
+	s.until("it ends", s.a.Ended)
+	if len(*replies) != 1 || !(*replies)[0].Refused || (*replies)[0].Reason != "NoCandidate" {
+		t.Errorf("replies %+v, want one refusal: NoCandidate", *replies)
+	}
+	if r := s.releasedTo("m-2"); r.Target != "m-2" || !r.Final {
+		t.Errorf("released %+v, want a handover to m-2", r)
+	}
+}
+
 func (s *stage) releasedTo(member string) failover.Release {
 	for _, f := range s.peers[member].sent {
 		if f.Released != nil {

@@ -303,16 +303,28 @@ type fakeEngine struct {
 	min        int // replicas it needs to accept writes
 	history    string
 	step       bool
+	refusal    error // of its process
+	kept       *engine.Kept
+	had        engine.Had // what was replaced last
+	replace    bool
 }
 
-func (e *fakeEngine) Process() (engine.Process, error) { return engine.Process{Step: e.step}, nil }
-func (e *fakeEngine) Persistent() bool                 { return e.persistent }
-func (e *fakeEngine) Port() int                        { return 6379 }
-func (*fakeEngine) Listens() bool                      { return false }
-func (*fakeEngine) Replace(context.Context) error      { return nil }
+func (e *fakeEngine) Process() (engine.Process, error) {
+	return engine.Process{Step: e.step}, e.refusal
+}
+func (e *fakeEngine) Kept() (*engine.Kept, error) { return e.kept, nil }
+func (e *fakeEngine) Persistent() bool            { return e.persistent }
+func (e *fakeEngine) Port() int                   { return 6379 }
+func (*fakeEngine) Listens() bool                 { return false }
 
 func (e *fakeEngine) report() engine.Report {
-	return engine.Report{Primary: e.primary, Offset: e.offset, Upstream: e.upstream, LinkUp: e.upstream != "", HasData: true, History: e.history}
+	return engine.Report{Primary: e.primary, Offset: e.offset, Upstream: e.upstream, LinkUp: e.upstream != "", HasData: true, History: e.history,
+		MustReplace: e.replace}
+}
+
+func (e *fakeEngine) Replace(_ context.Context, had engine.Had) error {
+	e.had, e.replace = had, false
+	return e.s.call("replace", "")
 }
 
 func (e *fakeEngine) Probe(context.Context) (engine.Report, error) { return e.report(), nil }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
@@ -40,13 +41,17 @@ func (a *Agent) onHandoverRequest(l *Link, h wire.Handover) {
 	}
 	switch {
 	case a.obs.Tenure == nil || a.obs.Tenure.Epoch != h.Epoch:
-		answer(wire.HandoverReply{Refused: true, Reason: "NotPrimary", Message: a.Self.Member + " does not hold that epoch"})
+		answer(wire.HandoverReply{Refused: true, Reason: wire.NotPrimary, Message: a.Self.Member + " does not hold that epoch"})
 	case a.obs.Lease.Terms.Mode == failover.ModePaused:
 		answer(wire.HandoverReply{Refused: true, Reason: "Paused", Message: "the service is paused: set spec.state to Active first"})
 	default:
 		a.beginHandover(h.Target, answer)
 	}
 }
+
+// publishEvery is how often the operator is told at most. It looks a moment after it was told, and in the middle of a failover every
+// word costs processor time that the failover needs.
+const publishEvery = 200 * time.Millisecond
 
 // publish tells the operator what changed and is worth telling. Lag and position alone are not: a healthy service under
 // load says nothing.
@@ -60,11 +65,15 @@ func (a *Agent) publish() {
 	if len(watching) == 0 {
 		return
 	}
+	if wait := a.publishNext.Sub(a.now()); wait > 0 {
+		a.wakeIn(wait)
+		return
+	}
 	s := a.Status()
 	if sameStatus(s, a.pushed) {
 		return
 	}
-	a.pushed = s
+	a.pushed, a.publishNext = s, a.now().Add(publishEvery)
 	for _, l := range watching {
 		l.Peer.Send(wire.Frame{Status: &s})
 	}
@@ -78,12 +87,14 @@ func (a *Agent) EngineAnswers() bool {
 func sameStatus(a, b wire.Status) bool {
 	return a.Run == b.Run && a.Epoch == b.Epoch && a.Role == b.Role && a.State == b.State && a.Message == b.Message &&
 		a.HasData == b.HasData && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
-		a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) &&
+		same(a.Stuck, b.Stuck) && same(a.Lost, b.Lost) && a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) &&
 		a.Serving == b.Serving && a.Routed == b.Routed && a.Eligible == b.Eligible && a.Reason == b.Reason &&
 		slices.EqualFunc(a.Takeovers, b.Takeovers, func(x, y wire.Takeover) bool {
 			return x.Epoch == y.Epoch && maps.Equal(x.Steps, y.Steps)
 		})
 }
+
+func same[T comparable](a, b *T) bool { return a == b || (a != nil && b != nil && *a == *b) }
 
 // Status is what the member knows of itself.
 func (a *Agent) Status() wire.Status {
@@ -101,7 +112,8 @@ func (a *Agent) Status() wire.Status {
 		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
 		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history,
-		Configured: a.tuned.Judged, Refused: limited(a.tuned.Refused), PendingRestart: len(a.tuned.RestartFor) > 0, RestartFor: a.tuned.RestartFor}
+		Configured: a.tuned.Judged, Refused: limited(a.tuned.Refused), PendingRestart: len(a.tuned.RestartFor) > 0, RestartFor: a.tuned.RestartFor,
+		Stuck: a.stuck(), Lost: a.lost()}
 	if a.served.Epoch > 0 && !s.Serving {
 		served := a.served
 		s.Served = &served
@@ -142,7 +154,7 @@ func (a *Agent) state() v1alpha1.MemberState {
 }
 
 // messageLimit keeps an engine's error within what the service's status may hold.
-const messageLimit = 512
+const messageLimit = 1000
 
 func (a *Agent) message() string { return limited(a.trouble()) }
 
@@ -155,10 +167,12 @@ func (a *Agent) trouble() string {
 		return "the Lease could not be read yet"
 	case a.diskTrouble != "":
 		return a.diskTrouble
+	case a.refused():
+		return a.proc.refusal.Error()
 	case a.proc.lastError != "" && a.obs.Engine.State != failover.EngineRunning:
 		return a.proc.lastError
-	case a.proc.rejoin != "" && !a.obs.Engine.LinkUp && a.obs.Tenure == nil:
-		return a.proc.rejoin
+	case a.astray():
+		return a.proc.rejoin.Error()
 	case a.obs.Engine.Message == "":
 		return a.tuned.Refused
 	default:

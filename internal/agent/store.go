@@ -104,6 +104,8 @@ type DataRecord struct {
 	Offset    int64          `json:"offset"`
 	DataID    string         `json:"dataID"`
 	Whole     bool           `json:"whole,omitempty"` // it was that epoch's primary itself
+	// Lost says of the last such epoch that nothing of it was lost.
+	Lost *wire.Lost `json:"lost,omitempty"`
 }
 
 func loadData(path string) (DataRecord, error) {

@@ -82,7 +82,8 @@ type Engine interface {
 	// Follow makes it copy and follow the engine at address (host:port), and reachable for readers.
 	Follow(ctx context.Context, address string) error
 	// Replace begins to replace the data by the primary's, where the reports say that this must be. Its process may end for that.
-	Replace(ctx context.Context) error
+	// had says what the data is, for people.
+	Replace(ctx context.Context, had Had) error
 	// Detach makes it follow nobody without accepting writes, and returns only when it has verified that, with the report
 	// of the moment after. Before it cuts, it leaves the link at most drain to end by itself: a primary that is dead sends
 	// no more, and what it sent may still lie unread in the link's buffer.

@@ -22,6 +22,12 @@ func Digest(s *wire.Status) string {
 	if s.Served != nil && !s.Serving {
 		fmt.Fprintf(&b, "|%d,%d", s.Served.Epoch, s.Served.Offset)
 	}
+	if s.Stuck != nil {
+		fmt.Fprintf(&b, "|stuck %s", *s.Stuck)
+	}
+	if s.Lost != nil {
+		fmt.Fprintf(&b, "|lost %v", *s.Lost)
+	}
 	for _, t := range s.Takeovers {
 		fmt.Fprintf(&b, "|%d,%d,%d,%t", t.Epoch, len(t.Steps), t.BytesLost, t.LossExact)
 	}

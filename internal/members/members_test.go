@@ -334,6 +334,8 @@ func TestDigest(t *testing.T) {
 		"refused by a guard":    {func(s *wire.Status) { s.Eligible, s.Reason = false, "Lagging" }, true},
 		"a takeover":            {func(s *wire.Status) { s.Takeovers = []wire.Takeover{{Epoch: 2}} }, true},
 		"data":                  {func(s *wire.Status) { s.HasData = true }, true},
+		"a dead end":            {func(s *wire.Status) { s.Stuck = &wire.Stuck{Reason: "RejoinFailed"} }, true},
+		"what was kept aside":   {func(s *wire.Status) { s.Lost = &wire.Lost{Epoch: 3} }, true},
 		"a configuration":       {func(s *wire.Status) { s.Configured = "2" }, true},
 		"its refusal":           {func(s *wire.Status) { s.Refused = "too large" }, true},
 		"a restart it needs":    {func(s *wire.Status) { s.PendingRestart, s.RestartFor = true, []string{"max_connections"} }, true},

@@ -74,6 +74,12 @@ type Handover struct {
 	Target string         `json:"target,omitempty"` // empty: the best candidate
 }
 
+// Reasons of a refused handover that leave the epoch behind: the primary hands over already, or is none any more.
+const (
+	NotPrimary       = "NotPrimary"
+	HandoverUnderWay = "HandoverUnderWay"
+)
+
 // HandoverReply says that the primary released its right to Target, or why not.
 type HandoverReply struct {
 	ID     string `json:"id"`
@@ -111,6 +117,10 @@ type Status struct {
 	// PendingRestart: the parameters RestartFor take effect when the engine is started again.
 	PendingRestart bool     `json:"pendingRestart,omitempty"`
 	RestartFor     []string `json:"restartFor,omitempty"`
+	// Stuck says why its engine does not go on until a person has put something right; nil: it does.
+	Stuck *Stuck `json:"stuck,omitempty"`
+	// Lost is what its data had and the primary that it rejoined last has not; nil: nothing is known of that.
+	Lost *Lost `json:"lost,omitempty"`
 	// Lease as the member read it last, so that a lost one can be made anew.
 	Lease *failover.Lease `json:"lease,omitempty"`
 	// GuardLatenessMicros is the largest delay the guard saw between its instant and its own wake-up.
@@ -119,6 +129,25 @@ type Status struct {
 	Served *Served `json:"served,omitempty"`
 	// Takeovers are the changes of primary this member won, newest last, at most 8, kept as long as its pod.
 	Takeovers []Takeover `json:"takeovers,omitempty"`
+}
+
+// Stuck is a dead end of a member's engine.
+type Stuck struct {
+	Reason  string `json:"reason"` // of the condition Stalled
+	Message string `json:"message"`
+}
+
+// Lost is what a member's data had and the primary's has not.
+type Lost struct {
+	Epoch   failover.Epoch `json:"epoch"`             // whose data it was; 0: not known
+	Primary bool           `json:"primary,omitempty"` // the member wrote it as the primary of that epoch, so nobody had more
+	Bytes   int64          `json:"bytes"`             // 0: it is known that nothing was lost
+	// Dir on the member's volume holds it, in files from First to Last of FileBytes together; what is not Complete lacks the end.
+	Dir       string `json:"dir,omitempty"`
+	First     string `json:"first,omitempty"`
+	Last      string `json:"last,omitempty"`
+	FileBytes int64  `json:"fileBytes,omitempty"`
+	Complete  bool   `json:"complete,omitempty"`
 }
 
 // Served is how far a member's data went when it was last looked at while it was the primary of an epoch.

@@ -82,17 +82,29 @@ func Budget(in Input) *policyv1.PodDisruptionBudget {
 	if members(in.Service) < 2 {
 		return nil
 	}
-	allowed := intstr.FromInt32(0)
-	if in.Redundant {
+	allowed, unready := intstr.FromInt32(0), policyv1.IfHealthyBudget
+	if in.Evictions.One {
 		allowed = intstr.FromInt32(1)
+	}
+	if in.Evictions.Unready {
+		unready = policyv1.AlwaysAllow
 	}
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
 		ObjectMeta: in.meta(in.Service.Name, ComponentMember),
 		Spec: policyv1.PodDisruptionBudgetSpec{
-			MaxUnavailable: &allowed,
-			Selector:       &metav1.LabelSelector{MatchLabels: Selector(in.Service.Name)},
+			MaxUnavailable:             &allowed,
+			UnhealthyPodEvictionPolicy: &unready,
+			Selector:                   &metav1.LabelSelector{MatchLabels: Selector(in.Service.Name)},
 		},
+	}
+}
+
+// EvictionsOf reads what a budget lets go.
+func EvictionsOf(budget *policyv1.PodDisruptionBudget) Evictions {
+	return Evictions{
+		One:     budget.Spec.MaxUnavailable != nil && budget.Spec.MaxUnavailable.IntValue() > 0,
+		Unready: ptr.Deref(budget.Spec.UnhealthyPodEvictionPolicy, policyv1.IfHealthyBudget) == policyv1.AlwaysAllow,
 	}
 }
 

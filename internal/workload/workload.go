@@ -28,14 +28,22 @@ const (
 	annotationConfig = "ha.understudy.dev/config"
 )
 
+// Evictions say which members may be evicted now.
+type Evictions struct {
+	// One: any one of them.
+	One bool
+	// Unready: those whose pod is not ready, whatever One says.
+	Unready bool
+}
+
 // Input is what objects are built from.
 type Input struct {
 	Service    *v1alpha1.ReplicatedService
 	AgentImage string
 	// PasswordSecret and PasswordKey name the engine's password.
 	PasswordSecret, PasswordKey string
-	// Redundant says that a member may be evicted.
-	Redundant bool
+	// Evictions is what the budget lets go.
+	Evictions Evictions
 }
 
 func members(svc *v1alpha1.ReplicatedService) int { return int(ptr.Deref(svc.Spec.Replicas, 3)) }

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -30,7 +31,7 @@ func input(change ...func(*v1alpha1.ReplicatedServiceSpec)) Input {
 	for _, f := range change {
 		f(&svc.Spec)
 	}
-	return Input{Service: svc, AgentImage: "agent:1", PasswordSecret: "cache-auth", PasswordKey: "password", Redundant: true}
+	return Input{Service: svc, AgentImage: "agent:1", PasswordSecret: "cache-auth", PasswordKey: "password", Evictions: Evictions{One: true}}
 }
 
 // TestRestricted: pods pass Kubernetes' strictest pod security level.
@@ -236,13 +237,24 @@ func TestRoleIsNarrow(t *testing.T) {
 }
 
 func TestBudget(t *testing.T) {
-	in := input()
-	if n := Budget(in).Spec.MaxUnavailable.IntValue(); n != 1 {
-		t.Errorf("maxUnavailable %d while redundant", n)
-	}
-	in.Redundant = false
-	if n := Budget(in).Spec.MaxUnavailable.IntValue(); n != 0 {
-		t.Errorf("maxUnavailable %d while not redundant", n)
+	for _, c := range []struct {
+		evictions Evictions
+		allowed   int
+		policy    policyv1.UnhealthyPodEvictionPolicyType
+	}{
+		{Evictions{One: true, Unready: true}, 1, policyv1.AlwaysAllow},
+		{Evictions{Unready: true}, 0, policyv1.AlwaysAllow},
+		{Evictions{}, 0, policyv1.IfHealthyBudget},
+	} {
+		in := input()
+		in.Evictions = c.evictions
+		b := Budget(in)
+		if n := b.Spec.MaxUnavailable.IntValue(); n != c.allowed || *b.Spec.UnhealthyPodEvictionPolicy != c.policy {
+			t.Errorf("%+v: maxUnavailable %d, want %d; %s, want %s", c.evictions, n, c.allowed, *b.Spec.UnhealthyPodEvictionPolicy, c.policy)
+		}
+		if got := EvictionsOf(b); got != c.evictions {
+			t.Errorf("%+v is read back as %+v", c.evictions, got)
+		}
 	}
 	if b := Budget(input(func(s *v1alpha1.ReplicatedServiceSpec) { s.Replicas = ptr.To[int32](1) })); b != nil {
 		t.Error("one member could never be drained")

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"understudy.dev/understudy/api/v1alpha1"
+	naming "understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/rounds"
@@ -59,6 +61,7 @@ func postgresql(t *testing.T, namespace string) fixture {
 // of faults once, and what several clients read and wrote meanwhile is strictly serializable.
 func TestPostgreSQL(t *testing.T) {
 	f := postgresql(t, space(t, "postgresql")).ready(t)
+	f.psql(t)
 	stop := guardRoute(t, f.Service)
 	kinds := []faults.Kind{faults.EngineKill, faults.ContainerKill, faults.PodDelete, faults.Switchover}
 	if local {
@@ -72,7 +75,25 @@ func TestPostgreSQL(t *testing.T) {
 			t.Run(d.name, func(t *testing.T) { f.disturb(t, d) })
 		}
 	}
+	t.Run("BadInput", f.badDatabaseInput)
+	t.Run("Rolling", func(t *testing.T) {
+		f.rolls(t, f.tuned, func(s *v1alpha1.ReplicatedServiceSpec) {
+			s.Engine.PostgreSQL.Parameters = map[string]v1alpha1.ParameterValue{"max_connections": "110"}
+		})
+	})
 	stop()
+}
+
+// psql asks whoever is primary from a replica's pod, as a person might.
+func (f fixture) psql(t *testing.T) {
+	t.Helper()
+	s := f.scene(t)
+	out, err := cluster.Exec(t.Context(), f.namespace, s.replicas[0], naming.EngineContainer, "sh", "-c",
+		`PGPASSWORD=$(cat `+naming.SecretDir+"/"+naming.PasswordKey+`) psql -h db -U app -Atc "SELECT pg_is_in_recovery()" app`)
+	must(t, err)
+	if strings.TrimSpace(out) != "f" {
+		t.Errorf("psql in the pod of %s was answered %q by the Service, want f of a primary", s.replicas[0], out)
+	}
 }
 
 // committed makes one fault under load, and checks that nothing acknowledged was lost.

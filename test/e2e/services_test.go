@@ -24,6 +24,7 @@ func TestServices(t *testing.T) {
 	t.Run("BadStart", testBadStart)
 	t.Run("Lease", testLease)
 	t.Run("Claims", testClaims)
+	t.Run("Rolling", testRolling)
 }
 
 // longest is what an outage may take on a busy machine; the benchmark says what it takes on a quiet one.

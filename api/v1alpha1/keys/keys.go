@@ -9,6 +9,10 @@ const (
 	AnnotationEpoch = "ha.understudy.dev/epoch"
 	// AnnotationLease on the Lease: the rest of its contract as JSON.
 	AnnotationLease = "ha.understudy.dev/lease"
+	// LabelReason on a Failover that the operator asks for by itself: why it does.
+	LabelReason = "ha.understudy.dev/reason"
+	// AnnotationAsked on such a Failover: the epoch whose primary is meant. Of a later epoch nothing is asked.
+	AnnotationAsked = "ha.understudy.dev/asked-in-epoch"
 	// Finalizer of the ReplicatedService and its Lease.
 	Finalizer = "ha.understudy.dev/protect"
 )

@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 )
@@ -67,7 +68,7 @@ func (p *PostgreSQL) adoptInit() error {
 // copyInstead turns the wish for a rewind that failed into one for a copy. If the rewind said how it ended, and had not begun
 // to change the data, the data is whole.
 func (p *PostgreSQL) copyInstead(w wish) error {
-	w.Kind, w.Armed, w.Reason = wishCopy, true, "pg_rewind: "+p.disk.said("rewind")
+	w.Kind, w.Armed, w.Reason = wishCopy, true, "pg_rewind: "+p.disk.complaint("rewind")
 	whole := p.disk.done("rewind") == failed && !rewindBegan(saidAll(p.disk.note("rewind")))
 	if w.Attempts >= maxAttempts {
 		w.Attempts = maxAttempts - 1 // what was spent on rewinding leaves one copy at least
@@ -92,7 +93,7 @@ func (p *PostgreSQL) condemn() error {
 	if _, err := loadJSON(p.disk.note(catchFile), &catch); err != nil {
 		return err
 	}
-	w := wish{Kind: wishCopy, Address: catch.Address, System: catch.System, Armed: true,
+	w := wish{Kind: wishCopy, Address: catch.Address, System: catch.System, Pod: p.config.ApplicationName, Armed: true,
 		Reason: fmt.Sprintf("the server was started %d times on rewound data and never became readable", catch.Starts)}
 	if err := writeDurably(p.disk.note(tornFile), nil); err != nil {
 		return err
@@ -108,12 +109,7 @@ func (p *PostgreSQL) condemn() error {
 
 // disarm leaves a wish that is not tried again until somebody asks; what it was is kept for its attempts.
 func (p *PostgreSQL) disarm(w wish) error {
-	w.Armed = false
-	if w.Kind == wishCopy && p.disk.done("copy") == failed {
-		w.Reason = "pg_basebackup: " + p.disk.said("copy")
-	} else if w.Reason == "" {
-		w.Reason = "it was interrupted each time"
-	}
+	w.Armed, w.Reason = false, p.lastReason(w)
 	if err := p.disk.discard(copyDir); err != nil {
 		return err
 	}
@@ -121,6 +117,14 @@ func (p *PostgreSQL) disarm(w wish) error {
 		return err
 	}
 	return p.disk.forget("copy", "rewind")
+}
+
+// lastReason is why the last attempt failed.
+func (p *PostgreSQL) lastReason(w wish) string {
+	if w.Kind == wishCopy && p.disk.done("copy") == failed {
+		return "pg_basebackup: " + p.disk.complaint("copy")
+	}
+	return cmp.Or(w.Reason, "it was interrupted each time")
 }
 
 // prove lets go of the data that a copy took the place of.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net"
+	"regexp"
 	"strings"
 )
 
@@ -66,4 +67,8 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-func saidBy(out string) string { return lastLines(saidAll(out)) }
+// stamp is what a server puts in front of each line of its log: when, and which process.
+var stamp = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] `)
+
+// saidBy is the last thing that a program said, the same each time that it fails in the same way.
+func saidBy(out string) string { return lastLines(stamp.ReplaceAllString(saidAll(out), "")) }

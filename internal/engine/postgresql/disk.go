@@ -113,8 +113,24 @@ func (d disk) forget(kinds ...string) error {
 	return removeDurably(paths...)
 }
 
-// said is the last thing a process of a kind said, for a person.
-func (d disk) said(kind string) string { return saidBy(d.note(kind)) }
+// noSpace is what programs say when a volume is full.
+const noSpace = "No space left on device"
+
+// complaint is the last thing a process of a kind said, for a person. That the volume is full comes first, unless it is the
+// primary's: its server's errors say that they are.
+func (d disk) complaint(kind string) string {
+	said := saidBy(d.note(kind))
+	for _, line := range strings.Split(saidAll(d.note(kind)), "\n") {
+		if !strings.Contains(line, noSpace) || strings.Contains(line, "ERROR: ") {
+			continue
+		}
+		if kind == "copy" {
+			return "the volume has no room for a copy beside the data that it is to replace: " + said
+		}
+		return "the volume is full: " + said
+	}
+	return said
+}
 
 func lastLines(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")

@@ -82,6 +82,11 @@ func wantLost(t *testing.T, m *member, had, next int64) {
 	if len(l.Segments) == 0 {
 		t.Fatal("nothing was kept")
 	}
+	want := engine.Kept{Had: engine.Had{Epoch: 7, Primary: true}, Bytes: l.Bytes, Dir: l.Dir, First: l.Segments[0], Last: l.Segments[len(l.Segments)-1],
+		FileBytes: l.KeptBytes, Complete: true}
+	if k, err := m.Kept(); err != nil || *k != want {
+		t.Errorf("kept %+v, %v; want %+v", k, err, want)
+	}
 	for _, name := range l.Segments {
 		if info, err := os.Stat(filepath.Join(l.Dir, name)); err != nil || info.Size() != l.KeptBytes/int64(len(l.Segments)) {
 			t.Errorf("kept %v, %v", info, err)

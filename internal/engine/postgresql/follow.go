@@ -231,19 +231,19 @@ func (p *PostgreSQL) wishFor(f finding) error {
 		w = wish{}
 	}
 	if w.Attempts >= maxAttempts {
-		return &RejoinError{Address: f.address, Attempts: w.Attempts, Reason: w.Reason}
+		return w.gaveUp()
 	}
 	kind := f.kind
 	if w.Kind == wishCopy {
 		kind = wishCopy // the rewind was tried already
 	}
-	w.Kind, w.Address, w.System, w.Armed, w.Lost = kind, f.address, f.system, true, f.lost
+	w.Kind, w.Address, w.System, w.Pod, w.Armed, w.Lost = kind, f.address, f.system, p.config.ApplicationName, true, f.lost
 	p.setPending(&w)
 	return nil
 }
 
 // Replace notes what must be done to the data, and stops the server so that the next process does it.
-func (p *PostgreSQL) Replace(ctx context.Context) error {
+func (p *PostgreSQL) Replace(ctx context.Context, had engine.Had) error {
 	w := p.pendingWish()
 	if w == nil {
 		return nil
@@ -253,6 +253,9 @@ func (p *PostgreSQL) Replace(ctx context.Context) error {
 			return nil // told otherwise meanwhile
 		}
 		p.setPending(nil)
+		if w.Lost != nil {
+			w.Lost.Epoch, w.Lost.Primary = had.Epoch, had.Primary
+		}
 		if err := p.disk.forget("copy", "rewind"); err != nil {
 			return err
 		}
@@ -282,7 +285,8 @@ func (p *PostgreSQL) redirect(address string) error {
 		return err
 	}
 	if w.Kind != wishNone && w.Address != address {
-		w.Address, w.Attempts, w.Armed = address, 0, true
+		w = w.anew()
+		w.Address, w.Armed = address, true
 		if err := saveJSON(p.disk.note(wishFile), w); err != nil {
 			return err
 		}

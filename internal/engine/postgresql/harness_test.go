@@ -321,7 +321,7 @@ func (m *member) follow(ctx context.Context, address string) error {
 	if err := m.Follow(ctx, address); err != nil {
 		return err
 	}
-	return m.Replace(ctx)
+	return m.Replace(ctx, engine.Had{Epoch: 7, Primary: true})
 }
 
 // follows gives the order until the link is up, as the agent does.

@@ -1,7 +1,6 @@
 package postgresql
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,45 +65,6 @@ func TestInterruptedCopyKeepsTheData(t *testing.T) {
 	}
 }
 
-// A copy that cannot be made is given up after some attempts, says why, and leaves the data as it was.
-func TestCopyThatCannotBeMade(t *testing.T) {
-	t.Parallel()
-	a, b := newMember(t, 0).start().running(), newMember(t, 1).start().running()
-	a.promote(engine.Quorum{})
-	b.mu.Lock()
-	b.sabotage = func(proc *engine.Process) {
-		for i, arg := range proc.Args {
-			proc.Args[i] = strings.Replace(arg, "--pgdata="+b.disk.path(copyDir), "--pgdata=/proc/none", 1)
-		}
-	}
-	b.mu.Unlock()
-	var last error
-	until(t, "it gives up", func() bool {
-		if _, ok := b.report(); !ok {
-			return false
-		}
-		last = b.follow(within(t), a.address)
-		_, rejoin := last.(*RejoinError) //nolint:errorlint // it is returned as it is
-		return rejoin
-	})
-	if !strings.Contains(last.Error(), "/proc/none") || !strings.Contains(last.Error(), fmt.Sprintf("tried %d times", maxAttempts)) {
-		t.Errorf("the reason: %v", last)
-	}
-	if n := strings.Count(strings.Join(stepNames(b.ran()), " "), string(runCopy)); n != maxAttempts {
-		t.Errorf("%d copies were tried: %v", n, b.ran())
-	}
-	if r, ok := b.report(); !ok || r.HasData {
-		t.Errorf("it reports %+v", r)
-	}
-	b.mu.Lock()
-	b.sabotage = nil
-	b.mu.Unlock()
-	if err := removeDurably(b.disk.note(wishFile)); err != nil { // as the error says
-		t.Fatal(err)
-	}
-	b.follows(a)
-}
-
 func stepNames(steps []step) []string {
 	var names []string
 	for _, s := range steps {
@@ -115,21 +75,28 @@ func stepNames(steps []step) []string {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	refused := func(what, want string, m *member) {
+	refusedFor := func(reason engine.Stuck, what, want string, m *member) {
 		t.Helper()
 		m.start()
-		until(t, what, func() bool { err := m.failure(); return err != nil && strings.Contains(err.Error(), want) })
+		until(t, what, func() bool {
+			err := m.failure()
+			return err != nil && strings.Contains(err.Error(), want) && engine.StuckFor(err) == reason
+		})
 		m.kill()
+	}
+	refused := func(what, want string, m *member) {
+		t.Helper()
+		refusedFor("", what, want, m)
 	}
 	set := func(k, v string) option {
 		return func(c *agentconfig.PostgreSQL) { c.Parameters[k] = v }
 	}
-	refused("ours", `parameter "port" = "1" is set by the operator`, newMember(t, 0, set("port", "1")))
-	refused("no value", `invalid value for parameter "work_mem": "lots"`, fromNothing(t, 0, set("work_mem", "lots")))
-	refused("no parameter", `unrecognized configuration parameter "no_such"`, newMember(t, 0, set("no_such", "1")))
-	refused("no locale", `initdb failed`, fromNothing(t, 0, func(c *agentconfig.PostgreSQL) { c.Locale = "xx_XX" }))
+	refusedFor(engine.ConfigurationRefused, "ours", `parameter "port" = "1" is set by the operator`, newMember(t, 0, set("port", "1")))
+	refusedFor(engine.ConfigurationRefused, "no value", `invalid value for parameter "work_mem": "lots"`, fromNothing(t, 0, set("work_mem", "lots")))
+	refusedFor(engine.ConfigurationRefused, "no parameter", `unrecognized configuration parameter "no_such"`, newMember(t, 0, set("no_such", "1")))
+	refusedFor(engine.BootstrapFailed, "no locale", `initdb failed`, fromNothing(t, 0, func(c *agentconfig.PostgreSQL) { c.Locale = "xx_XX" }))
 	refused("no PostgreSQL", "has no program postgres", newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.BinDir = "/bin" }))
-	refused("a bad line of pg_hba", "must begin with host", newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.HBA = []string{"local all all trust"} }))
+	refusedFor(engine.ConfigurationRefused, "a bad line of pg_hba", "must begin with host", newMember(t, 0, func(c *agentconfig.PostgreSQL) { c.HBA = []string{"local all all trust"} }))
 
 	old := newMember(t, 0).start().running()
 	old.kill()

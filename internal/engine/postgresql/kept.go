@@ -112,6 +112,9 @@ func (p *PostgreSQL) choose() error {
 	if first != nil {
 		p.refuseStart(first)
 	}
+	if first != nil {
+		first = &engine.StuckError{Reason: engine.ConfigurationRefused, Err: first}
+	}
 	return first // nil: the server's own check failed, and the step that comes of that tells it
 }
 
@@ -131,7 +134,7 @@ func (p *PostgreSQL) refusedByCheck() error {
 		name := p.checkNameOf(r)
 		_ = os.Remove(name + ".exit")
 	}
-	return err
+	return &engine.StuckError{Reason: engine.ConfigurationRefused, Err: err}
 }
 
 // complaint is what a server says that refuses its configuration, without what only its log needs.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"understudy.dev/understudy/internal/engine"
 )
 
 // keepLostDefault bounds what is kept of WAL that nobody else has.
@@ -23,7 +25,11 @@ type Lost struct {
 	Dir       string   `json:"dir,omitempty"`
 	Segments  []string `json:"segments,omitempty"`
 	KeptBytes int64    `json:"keptBytes,omitempty"`
-	from, to  lsn
+	Complete  bool     `json:"complete,omitempty"`
+	// Epoch whose data it was, and whether this member wrote it as that epoch's primary.
+	Epoch    int64 `json:"epoch,omitempty"`
+	Primary  bool  `json:"primary,omitempty"`
+	from, to lsn
 }
 
 func lostBetween(own place, fork lsn) *Lost {
@@ -38,6 +44,19 @@ func (p *PostgreSQL) Lost() (*Lost, error) {
 		return nil, err
 	}
 	return &l, nil
+}
+
+// Kept implements engine.Keeper.
+func (p *PostgreSQL) Kept() (*engine.Kept, error) {
+	l, err := p.Lost()
+	if err != nil || l == nil {
+		return nil, err
+	}
+	k := &engine.Kept{Had: engine.Had{Epoch: l.Epoch, Primary: l.Primary}, Bytes: l.Bytes, Dir: l.Dir, FileBytes: l.KeptBytes, Complete: l.Complete}
+	if n := len(l.Segments); n > 0 {
+		k.First, k.Last = l.Segments[0], l.Segments[n-1]
+	}
+	return k, nil
 }
 
 // keepLost copies the segments with l aside, once. It copies, since a rewind writes into the very files.
@@ -87,6 +106,8 @@ func (p *PostgreSQL) copySegments(l *Lost) error {
 		}
 		l.Segments, l.KeptBytes = append(l.Segments, name), l.KeptBytes+int64(size) //nolint:gosec // at most 1 GiB
 	}
+	n := len(l.Segments)
+	l.Complete = n > 0 && l.Segments[0][8:] == first && l.Segments[n-1][8:] == last
 	return syncDir(l.Dir)
 }
 

@@ -46,11 +46,11 @@ func (p *PostgreSQL) tellInit() error {
 	if p.disk.done(kind) == succeed {
 		kind, program = "bootstrap", "the bootstrap"
 	}
-	err := fmt.Errorf("making a new cluster in %s: %s failed: %s: it is tried again", p.disk.path(initDir), program, p.disk.said(kind))
+	err := fmt.Errorf("making a new cluster in %s: %s failed: %s: it is tried again", p.disk.path(initDir), program, p.disk.complaint(kind))
 	if strings.Contains(saidAll(p.disk.note(kind)), hbaFault) {
 		p.refuseStart(err)
 	}
-	return errors.Join(err, p.disk.forget("init", "bootstrap"))
+	return errors.Join(&engine.StuckError{Reason: engine.BootstrapFailed, Err: err}, p.disk.forget("init", "bootstrap"))
 }
 
 // startBootstrap makes roles and database in the new cluster before any server runs on it: no one else can be there, and no

@@ -65,7 +65,10 @@ func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *Po
 	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
 }
 
-var _ engine.Engine = (*PostgreSQL)(nil)
+var (
+	_ engine.Engine = (*PostgreSQL)(nil)
+	_ engine.Keeper = (*PostgreSQL)(nil)
+)
 
 // Port clients connect to.
 func (p *PostgreSQL) Port() int { return p.config.Port }

@@ -37,6 +37,9 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 	if err := p.prepare(); err != nil {
 		return engine.Process{}, err
 	}
+	if err := p.countAnew(); err != nil {
+		return engine.Process{}, err
+	}
 	const enough = 20 // changes of files, each of which leads on
 	for range enough {
 		s, w, err := p.disk.state()
@@ -115,7 +118,8 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 	case tellInit:
 		err = p.tellInit()
 	case refuseTorn:
-		err = &RejoinError{Address: w.Address, Attempts: w.Attempts, Reason: w.Reason}
+		w.Reason = p.lastReason(w)
+		err = w.gaveUp()
 	case refuseConfig:
 		err = p.refusedByCheck()
 	default:

@@ -65,7 +65,7 @@ func leaveRecovery(ctx context.Context, c *conn) error {
 			}
 			ordered = time.Now()
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
+		if err := pause(ctx, 2*time.Millisecond); err != nil { // the processor is what a promotion lacks
 			return err
 		}
 	}

@@ -66,7 +66,15 @@ func (p *PostgreSQL) attempt(w *wish, kind string) error {
 	if err := p.keepLost(w.Lost); err != nil {
 		return err
 	}
+	if w.Attempts > 0 {
+		w.Reason = p.lastReason(*w) // what the next one says takes its place
+	}
 	w.Attempts++
+	if kind == "rewind" {
+		w.Rewinds++
+	} else {
+		w.Copies++
+	}
 	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
 		return err
 	}

@@ -248,7 +248,7 @@ func (r *Redis) Follow(ctx context.Context, address string) error {
 }
 
 // Replace implements engine.Engine: a Redis that follows copies what it must by itself.
-func (r *Redis) Replace(context.Context) error { return nil }
+func (r *Redis) Replace(context.Context, engine.Had) error { return nil }
 
 // Detach cuts the link and verifies that it is cut.
 func (r *Redis) Detach(ctx context.Context, drain time.Duration) (engine.Report, error) {

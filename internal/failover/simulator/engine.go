@@ -98,11 +98,11 @@ type engineOf struct{ l *life }
 
 var _ engine.Engine = (*engineOf)(nil)
 
-func (e *engineOf) Process() (engine.Process, error) { return engine.Process{}, nil }
-func (e *engineOf) Persistent() bool                 { return e.l.s.cfg.Persistent }
-func (e *engineOf) Port() int                        { return 1 }
-func (*engineOf) Listens() bool                      { return false }
-func (*engineOf) Replace(context.Context) error      { return nil }
+func (e *engineOf) Process() (engine.Process, error)        { return engine.Process{}, nil }
+func (e *engineOf) Persistent() bool                        { return e.l.s.cfg.Persistent }
+func (e *engineOf) Port() int                               { return 1 }
+func (*engineOf) Listens() bool                             { return false }
+func (*engineOf) Replace(context.Context, engine.Had) error { return nil }
 
 // answering is the process, if it answers within the deadline.
 func (e *engineOf) answering() (*process, error) {

@@ -305,6 +305,29 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.FailoverType
   scalar: string
+- name: dev.understudy.understudy.api.v1alpha1.KeptAside
+  map:
+    fields:
+    - name: bytes
+      type:
+        scalar: numeric
+    - name: directory
+      type:
+        scalar: string
+    - name: epoch
+      type:
+        scalar: numeric
+    - name: extent
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.KeptExtent
+    - name: firstFile
+      type:
+        scalar: string
+    - name: lastFile
+      type:
+        scalar: string
+- name: dev.understudy.understudy.api.v1alpha1.KeptExtent
+  scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.LastFailover
   map:
     fields:
@@ -338,6 +361,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.understudy.understudy.api.v1alpha1.MemberStatus
   map:
     fields:
+    - name: keptAside
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.KeptAside
     - name: lagBytes
       type:
         scalar: numeric

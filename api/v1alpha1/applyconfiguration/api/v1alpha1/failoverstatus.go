@@ -26,7 +26,7 @@ type FailoverStatusApplyConfiguration struct {
 	// evidence that allowed it.
 	Evidence *apiv1alpha1.EvidenceType `json:"evidence,omitempty"`
 	// bytesLost is how much the old primary had that the new one does not, in bytes of the replication stream. It may grow when
-	// the old primary is back.
+	// the old primary is back. With synchronous replication its quorum never confirmed any of that.
 	BytesLost *int64 `json:"bytesLost,omitempty"`
 	// bytesLostPrecision says how sure that is.
 	BytesLostPrecision *apiv1alpha1.LossPrecision `json:"bytesLostPrecision,omitempty"`

@@ -26,6 +26,8 @@ type MemberStatusApplyConfiguration struct {
 	Zone *string `json:"zone,omitempty"`
 	// message says what is the matter with it, if anything.
 	Message *string `json:"message,omitempty"`
+	// keptAside is what its data had and the primary has not, when its data was replaced last so that it could rejoin.
+	KeptAside *KeptAsideApplyConfiguration `json:"keptAside,omitempty"`
 }
 
 // MemberStatusApplyConfiguration constructs a declarative configuration of the MemberStatus type for use with
@@ -87,5 +89,13 @@ func (b *MemberStatusApplyConfiguration) WithZone(value string) *MemberStatusApp
 // If called multiple times, the Message field is set to the value of the last call.
 func (b *MemberStatusApplyConfiguration) WithMessage(value string) *MemberStatusApplyConfiguration {
 	b.Message = &value
+	return b
+}
+
+// WithKeptAside sets the KeptAside field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the KeptAside field is set to the value of the last call.
+func (b *MemberStatusApplyConfiguration) WithKeptAside(value *KeptAsideApplyConfiguration) *MemberStatusApplyConfiguration {
+	b.KeptAside = value
 	return b
 }

@@ -1,0 +1,118 @@
+package replicatedservice
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/wire"
+)
+
+// reasonNodeCordoned is why a primary is asked to hand over, in the Failover's label and the event.
+const reasonNodeCordoned = "NodeCordoned"
+
+// leaveStep is what comes next about a primary whose node is to be emptied.
+type leaveStep struct {
+	ask    bool
+	target string
+	node   string // why the node is left, for people
+	stays  string // why the primary stays there for longer, for people; what passes by itself is not told
+}
+
+// leaveNode lets the primary hand over before its node is emptied.
+func (r *Reconciler) leaveNode(ctx context.Context, s *scope) error {
+	step := nextLeave(s)
+	if step.stays != "" {
+		s.stays = step.node + ", and the primary stays: " + step.stays
+	}
+	if !step.ask {
+		return nil
+	}
+	from := s.server().Run.Member
+	fo, err := r.askForSwitchover(ctx, s, switchover{kind: "drain", reason: reasonNodeCordoned, target: step.target})
+	if fo == nil || err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("the primary is asked to leave its node", "member", from, "reason", step.node, "target", step.target, "failover", fo.Name)
+	r.Recorder.Eventf(s.svc, fo, corev1.EventTypeNormal, reasonNodeCordoned, "Handover",
+		"%s: Failover %s asks primary %s to hand over to %s", step.node, fo.Name, from, step.target)
+	return nil
+}
+
+// nextLeave decides on what is known now. Nothing brings the primary back when its node is open again.
+func nextLeave(s *scope) leaveStep {
+	serving := s.server()
+	if serving == nil || s.count() < 2 {
+		return leaveStep{}
+	}
+	pod := s.pods[serving.Run.Member]
+	if pod == nil || string(pod.UID) != serving.Run.PodUID || pod.DeletionTimestamp != nil {
+		return leaveStep{} // an ending pod's agent hands over by itself
+	}
+	step := leaveStep{node: parting(s.nodes[pod.Spec.NodeName], pod)}
+	if step.node == "" {
+		return leaveStep{}
+	}
+	switch {
+	case s.paused():
+		step.stays = "nothing is changed while spec.state is Paused"
+		return step
+	case rollMode(s) != failover.ModeAutomatic:
+		step.stays = fmt.Sprintf("the policy's mode is %s: create a Failover of type Switchover; an eviction makes it hand over too", rollMode(s))
+		return step
+	case !agreed(s, serving) || !redundant(s).ok || changing(s) != "":
+		return step
+	}
+	return leaveFor(s, step)
+}
+
+// leaveFor finds a member to hand over to, and asks again after a failure.
+func leaveFor(s *scope, step leaveStep) leaveStep {
+	step.target, step.stays = shelter(s)
+	if step.target == "" {
+		return step
+	}
+	if failures, last := requests(s, "drain"); failures > 0 {
+		if left := pauseAfter(failures) - s.now.Sub(last.CreationTimestamp.Time); left > 0 {
+			s.lookIn(left)
+			step.stays = fmt.Sprintf("it is asked again to hand over in a while: %s", failure(last))
+			return step
+		}
+	}
+	step.ask = true
+	return step
+}
+
+// agreed reports whether Lease, member and route name the same primary, so that no change is under way.
+func agreed(s *scope, serving *wire.Status) bool {
+	return s.register != nil && s.register.Holder == serving.Run && s.register.Epoch == serving.Epoch && routed(s, s.slices, serving)
+}
+
+// shelter is the member to hand over to: of those that may take over, on a node that stays, the lowest ordinal. Without one it
+// says why.
+func shelter(s *scope) (target, why string) {
+	var refused []string
+	for _, name := range s.memberNames() {
+		if holds(s, name) {
+			continue
+		}
+		if !well(s, name) {
+			refused = append(refused, name+" cannot take over")
+			continue
+		}
+		pod := s.pods[name]
+		switch node := s.nodes[pod.Spec.NodeName]; {
+		case node == nil:
+			refused = append(refused, fmt.Sprintf("%s is on node %s, which is not there any more", name, pod.Spec.NodeName))
+		case parting(node, pod) != "":
+			refused = append(refused, fmt.Sprintf("%s is no better off, since %s", name, parting(node, pod)))
+		default:
+			return name, ""
+		}
+	}
+	return "", "nobody to hand over to: " + strings.Join(refused, "; ")
+}

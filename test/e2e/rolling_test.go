@@ -1,0 +1,131 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/rounds"
+)
+
+// testRolling: a change of the template reaches every member by itself.
+func testRolling(t *testing.T) {
+	t.Parallel()
+	f := redis(t, space(t, "rolling"), nil).ready(t)
+	f.mark(t)
+	pods, err := f.Service.Pods(t.Context())
+	must(t, err)
+	f.rolls(t, f.renewed(pods), func(s *v1alpha1.ReplicatedServiceSpec) {
+		s.Template.Resources.Requests[corev1.ResourceMemory] = resource.MustParse("50Mi")
+	})
+	f.marked(t)
+}
+
+// check is what kube.Until asks.
+type check func(context.Context) (done bool, seen string, err error)
+
+// rolls changes the spec under load and waits until every member has it: with one change of primary, and without losing a write.
+func (f fixture) rolls(t *testing.T, over check, change func(*v1alpha1.ReplicatedServiceSpec)) {
+	t.Helper()
+	before, err := f.Service.Primary(t.Context())
+	must(t, err)
+	c, _, err := f.Clients.NotOn(t.Context(), before.Node)
+	must(t, err)
+	defer c.Close()
+	config, err := f.LoadConfig(t.Context())
+	must(t, err)
+	m, err := rounds.Measure(t.Context(), c, fmt.Sprintf("roll-%d", time.Now().UnixNano()), rounds.Target{
+		Config: config, Within: 4 * time.Minute,
+		Inject: func(context.Context) error { f.patch(t, change); return nil },
+		Over: func(ctx context.Context) error {
+			return kube.UntilEvery(ctx, 4*time.Minute, 2*time.Second, "every member to have the change", over)
+		},
+	})
+	must(t, err)
+	after, err := f.Service.Primary(t.Context())
+	must(t, err)
+	t.Logf("roll: %s → %s, outage %.1f ms, %d writes acknowledged, %d lost, %d unknown", before.Member, after.Member,
+		float64(m.Longest().Microseconds)/1000, m.Acknowledged, m.Verification.Lost, m.Unknown)
+	if after.Epoch != before.Epoch+1 || m.Verification.Lost > 0 {
+		t.Errorf("the roll led from epoch %d to %d and lost %d acknowledged writes, want one change of primary and none", before.Epoch, after.Epoch,
+			m.Verification.Lost)
+	}
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+}
+
+// renewed says when all pods are other ones and all is well.
+func (f fixture) renewed(before []corev1.Pod) check {
+	return func(ctx context.Context) (bool, string, error) {
+		now, err := f.Service.Pods(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		if left := same(before, now); len(left) > 0 || len(now) != len(before) {
+			return false, "not renewed yet: " + strings.Join(left, ", "), nil
+		}
+		obj, err := f.Service.Object(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		failing := kube.Failing(obj)
+		return failing == "", failing, nil
+	}
+}
+
+// tuned says when every member runs with the newest parameters. The old primary's engine ends with the switchover, and begins with them.
+func (f fixture) tuned(ctx context.Context) (bool, string, error) {
+	obj, err := f.Service.Object(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	c := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionConfigurationApplied)
+	if c == nil || c.ObservedGeneration != obj.Generation || c.Reason == v1alpha1.ReasonApplying {
+		return false, "the members have not read them", f.nudge(ctx)
+	}
+	failing := kube.Failing(obj)
+	return c.Status == metav1.ConditionTrue && failing == "", c.Message + "; " + failing, nil
+}
+
+// same are the pods that are in both lists.
+func same(before, now []corev1.Pod) []string {
+	var out []string
+	for _, a := range before {
+		for _, b := range now {
+			if a.UID == b.UID {
+				out = append(out, a.Name)
+			}
+		}
+	}
+	return out
+}
+
+// nudge makes the kubelets look at pods now, and so at their ConfigMaps, instead of within a minute and a half.
+func (f fixture) nudge(ctx context.Context) error {
+	pods, err := f.Service.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range pods {
+		patch := client.MergeFrom(pods[i].DeepCopy())
+		if pods[i].Annotations == nil {
+			pods[i].Annotations = map[string]string{}
+		}
+		pods[i].Annotations["e2e.understudy.dev/nudged"] = time.Now().Format(time.RFC3339Nano)
+		if err := cluster.Patch(ctx, &pods[i], patch); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
