@@ -9,9 +9,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/lease"
 	"understudy.dev/understudy/internal/wire"
 	"understudy.dev/understudy/internal/workload"
 )
@@ -290,5 +293,47 @@ func TestNextRollIsCalm(t *testing.T) {
 	s.pods["cache-2"].Status.Conditions = s.pods["cache-1"].Status.Conditions
 	if got := nextRoll(s); got.act != rollWaits {
 		t.Errorf("%+v at once after another member was away", got)
+	}
+}
+
+// What the cache shows may be older than what the API server says: then nothing is deleted.
+func TestRenewalLooksAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(s *scope, register *failover.Lease, pods map[string]*corev1.Pod)
+		same   bool
+	}{
+		"as in the cache":          {func(*scope, *failover.Lease, map[string]*corev1.Pod) {}, true},
+		"it became the primary":    {func(_ *scope, l *failover.Lease, _ map[string]*corev1.Pod) { l.Holder, l.Epoch = runOf("cache-2"), 2 }, false},
+		"the other one is gone":    {func(_ *scope, _ *failover.Lease, pods map[string]*corev1.Pod) { delete(pods, "cache-1") }, false},
+		"the other one is another": {func(_ *scope, _ *failover.Lease, pods map[string]*corev1.Pod) { pods["cache-1"].UID = "new" }, false},
+		"the other one ends": {func(_ *scope, _ *failover.Lease, pods map[string]*corev1.Pod) {
+			pods["cache-1"].DeletionTimestamp, pods["cache-1"].Finalizers = &metav1.Time{Time: noon}, []string{"test/kept"}
+		}, false},
+		"the other one is gone, and was not well": {func(s *scope, _ *failover.Lease, pods map[string]*corev1.Pod) {
+			silence(s, "cache-1")
+			delete(pods, "cache-1")
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := rolling([]string{"cache-0", "cache-1", "cache-2"})
+			register, pods := *s.register, map[string]*corev1.Pod{}
+			for name, pod := range s.pods {
+				pods[name] = pod.DeepCopy()
+				pods[name].Namespace, pods[name].Labels = "default", workload.Selector("cache")
+			}
+			c.change(s, &register, pods)
+			obj := workload.Lease(s.svc)
+			if err := lease.Write(obj, register, noon); err != nil {
+				t.Fatal(err)
+			}
+			objects := []client.Object{obj}
+			for _, pod := range pods {
+				objects = append(objects, pod)
+			}
+			r := &Reconciler{Live: fake.NewClientBuilder().WithObjects(objects...).Build()}
+			if same, err := r.asSeen(t.Context(), s, "cache-2"); err != nil || same != c.same {
+				t.Errorf("%t %v, want %t", same, err, c.same)
+			}
+		})
 	}
 }
