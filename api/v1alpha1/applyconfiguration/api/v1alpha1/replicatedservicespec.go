@@ -15,7 +15,9 @@ type ReplicatedServiceSpecApplyConfiguration struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 	// engine is the replicated program; exactly one of its fields is set.
 	Engine *EngineSpecApplyConfiguration `json:"engine,omitempty"`
-	// template shapes the pods of the members.
+	// template shapes the pods of the members. A change renews them one at a time: the replicas' first, each caught up before
+	// the next, then a switchover, then the old primary's. It stops at the first member that does not come back; set the
+	// template back, and that one is renewed first. With a policy of mode Manual the switchover is left to a person.
 	Template *MemberTemplateApplyConfiguration `json:"template,omitempty"`
 	// storage asks for a volume a member. Without it data lives in memory or in the pod, and a new pod starts empty.
 	Storage *StorageSpecApplyConfiguration `json:"storage,omitempty"`
