@@ -13,7 +13,8 @@ endif
 export PATH := $(CURDIR)/.cluster/bin:$(PATH)
 NAMESPACE ?= understudy-system
 ROUNDS ?= 50
-NODE_ROUNDS ?= 5
+KILL_ROUNDS ?= $(if $(filter postgresql,$(ENGINE)),200,$(ROUNDS))
+NODE_ROUNDS ?= $(if $(filter postgresql,$(ENGINE)),50,5)
 PEER_ROUNDS ?= 10
 FOR ?= 1h
 SEED ?= 0
@@ -68,9 +69,9 @@ soak: cluster-up deploy ## Draw faults at random, one or two at once, on a synch
 BENCH_PATRONI = $(and $(filter postgresql,$(ENGINE)),$(filter local,$(CLUSTER)))
 
 .PHONY: bench
-bench: cluster-up deploy $(if $(BENCH_PATRONI),images-load-peer) ## Measure outage and loss as a client sees them (ENGINE=redis|postgresql, with Patroni beside it; ROUNDS=50 NODE_ROUNDS=5 PEER_ROUNDS=10 BENCH_JSON=FILE BENCH_FLAGS=…)
+bench: cluster-up deploy $(if $(BENCH_PATRONI),images-load-peer) ## Measure outage and loss as a client sees them (ENGINE=redis|postgresql, with Patroni beside it; ROUNDS=50 KILL_ROUNDS=200 NODE_ROUNDS=50 PEER_ROUNDS=10 BENCH_JSON=FILE BENCH_FLAGS=…)
 	@kubectl apply -f config/samples/$(ENGINE).yaml
-	@go run ./test/bench --cluster=$(CLUSTER) --service $(if $(filter postgresql,$(ENGINE)),db,cache) --rounds $(ROUNDS) --node-rounds $(NODE_ROUNDS) \
+	@go run ./test/bench --cluster=$(CLUSTER) --service $(if $(filter postgresql,$(ENGINE)),db,cache) --rounds $(ROUNDS) --kill-rounds $(KILL_ROUNDS) --node-rounds $(NODE_ROUNDS) \
 		$(if $(BENCH_PATRONI),--patroni --patroni-rounds $(PEER_ROUNDS)) --json $(BENCH_JSON) $(BENCH_FLAGS)
 
 ##@ Code

@@ -30,20 +30,20 @@ import (
 )
 
 type options struct {
-	rounds, nodeRounds            int
-	kinds                         []faults.Kind
-	name, namespace, image        string
-	json, cluster, repository     string
-	operatorOff, rest             bool
-	restSeconds, loadClients      int
-	latencyPairs                  int
-	spacing                       time.Duration
-	strain, strainDelay           time.Duration
-	sentinel                      bool
-	sentinelRounds, patroniRounds int
-	sentinelImage, patroniImage   string
-	patroni, patroniStrict        bool
-	patroniKinds                  []faults.Kind
+	rounds, killRounds, nodeRounds int
+	kinds                          []faults.Kind
+	name, namespace, image         string
+	json, cluster, repository      string
+	operatorOff, rest              bool
+	restSeconds, loadClients       int
+	latencyPairs                   int
+	spacing                        time.Duration
+	strain, strainDelay            time.Duration
+	sentinel                       bool
+	sentinelRounds, patroniRounds  int
+	sentinelImage, patroniImage    string
+	patroni, patroniStrict         bool
+	patroniKinds                   []faults.Kind
 }
 
 func main() {
@@ -63,6 +63,7 @@ func parse() (options, error) {
 	var o options
 	var list, patroniList string
 	flag.IntVar(&o.rounds, "rounds", 50, "rounds of each fault")
+	flag.IntVar(&o.killRounds, "kill-rounds", 0, "rounds of engine-kill; 0: as many as of each fault")
 	flag.IntVar(&o.nodeRounds, "node-rounds", 5, "rounds of node-off, each of which boots a node again")
 	flag.StringVar(&list, "faults", "engine-kill,container-kill,pod-delete,switchover,node-off", "faults to measure, empty for none")
 	flag.StringVar(&o.name, "service", "cache", "the ReplicatedService; config/samples/redis.yaml makes this one")

@@ -127,6 +127,9 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 			return nil // it is the operator who carries out a request
 		}
 	}
+	if fault == faults.EngineKill && s.killRounds > 0 {
+		n = s.killRounds
+	}
 	if fault == faults.NodeOff {
 		n = s.nodeRounds
 		restore, err := s.shortLease(ctx, runner)
