@@ -17,6 +17,8 @@ func (a *Agent) noteRefusal(pid int, step bool, err error) {
 	case err != nil:
 		a.proc.refusal = err
 		a.proc.refusals++
+		// It waits for a person, or for another primary, of which it is to hear.
+		a.obs.Engine.Redirectable = engine.StuckFor(err) == engine.RejoinFailed
 	case pid != 0 && !step:
 		a.proc.refusal, a.proc.refusals = nil, 0
 	}

@@ -60,6 +60,22 @@ func TestEngineThatCannotBeStartedIsTold(t *testing.T) {
 	}
 }
 
+// An engine that gave one primary up is not started, and yet told of the primary, which may be another by now.
+func TestEngineThatGaveUpIsToldOfThePrimary(t *testing.T) {
+	s := bareStage(t, "m-1", "m-0", true)
+	s.engine.refusal = errors.New("its port is in use")
+	s.happens(func() { s.a.OnLease(s.api.lease, true) })
+	s.until("it is refused", func() bool { return s.a.proc.refusals > 0 })
+	s.heartbeat("m-0", 1)
+	s.never("follow")
+	s.engine.refusal = rejoinFailed("given up after 5 base backups")
+	s.fails["follow"] = engine.ErrLoading
+	s.until("it is told", func() bool { s.heartbeat("m-0", 1); return s.count("follow") > 0 })
+	if st := s.a.Status(); st.Stuck == nil || st.Stuck.Reason != "RejoinFailed" {
+		t.Errorf("%+v", st.Stuck)
+	}
+}
+
 // What the engine does not call a dead end may pass by itself; a person is told when it does not.
 func TestEngineThatIsRefusedAgainAndAgain(t *testing.T) {
 	s := bareStage(t, "m-1", "m-0", true)

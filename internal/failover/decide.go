@@ -122,7 +122,7 @@ func decideFollower(o *Observation, d *Decision) {
 		}
 		return
 	}
-	told := o.Engine.State == EngineRunning || (o.Engine.State == EngineStarting && o.Engine.Redirectable)
+	told := o.Engine.State == EngineRunning || o.Engine.Redirectable
 	if !told || h.Run.IsZero() || h.Epoch < o.Lease.Epoch {
 		return
 	}

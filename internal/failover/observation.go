@@ -20,7 +20,7 @@ type Engine struct {
 	State EngineState
 	// Healthy: it answered a probe less than the engine's time-out ago.
 	Healthy bool
-	// Redirectable: while it starts, it can be told whom to follow.
+	// Redirectable: while it starts, or gave its primary up, it can be told whom to follow.
 	Redirectable bool
 	// FollowsEarly: it can be told to follow a holder that has not opened yet.
 	FollowsEarly bool

@@ -52,7 +52,7 @@ func (f fixture) badDatabaseInput(t *testing.T) {
 	})
 	t.Run("ImageWithoutPostgreSQL", func(t *testing.T) {
 		f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Template.Image = image })
-		names(t, f.condition(t, v1alpha1.ConditionStalled, "EngineNotStarted"), "the image has no program postgres", "spec.template.image")
+		names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonEngineNotStarted), "the image has no program postgres", "spec.template.image")
 		f.condition(t, v1alpha1.ConditionAvailable, v1alpha1.ReasonPrimaryServing)
 		f.othersUnchanged(t, pods, primary)
 		f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Template.Image = postgresImage })
@@ -75,7 +75,7 @@ func (f fixture) wrongVersion(t *testing.T, primary kube.Primary) {
 	}
 	mark("14")
 	must(t, f.Injector.KillEngine(t.Context(), f.namespace, replica))
-	names(t, f.condition(t, v1alpha1.ConditionStalled, "EngineNotStarted"), replica, "version 14", "image of version 14")
+	names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonEngineNotStarted), replica, "version 14", "image of version 14")
 	f.condition(t, v1alpha1.ConditionAvailable, v1alpha1.ReasonPrimaryServing)
 	mark("15")
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))

@@ -84,9 +84,10 @@ func TestCopyThatCannotBeMade(t *testing.T) {
 	if n := tries(); n != maxAttempts {
 		t.Errorf("%d copies were tried: %v", n, b.ran())
 	}
-	if r, ok := b.report(); !ok || r.HasData {
-		t.Errorf("it reports %+v", r)
-	}
+	until(t, "it runs with what it had, which is nothing", func() bool {
+		r, ok := b.report()
+		return ok && !r.HasData
+	})
 	b.kill()
 	b.start().running()
 	if err := b.Follow(within(t), a.address); engine.StuckFor(err) != engine.RejoinFailed {
@@ -121,6 +122,15 @@ func TestTornDataThatCannotBeCopiedOver(t *testing.T) {
 	wantWords(t, b.failure(), a.address, "1 rewind and 4 base backups", "pg_basebackup: the network is down")
 	if ran := b.ran(); ran[len(ran)-1] != runCopy {
 		t.Errorf("torn data was served: %v", ran)
+	}
+	const other = "127.0.0.1:1"
+	if err := b.Follow(within(t), other); !errors.Is(err, engine.ErrLoading) { // it hears of another primary
+		t.Error(err)
+	}
+	until(t, "it gives that one up too", func() bool { err := b.failure(); return err != nil && strings.Contains(err.Error(), other) })
+	wantWords(t, b.failure(), "5 base backups")
+	if err := b.Follow(within(t), a.address); !errors.Is(err, engine.ErrLoading) {
+		t.Error(err)
 	}
 	b.mend()
 	b.renew().running().follows(a)
