@@ -77,7 +77,7 @@ func (f fixture) toFirst(t *testing.T, nodes []corev1.Node) {
 func (f fixture) drained(t *testing.T, node string) {
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
 	must(t, f.Clients.Ensure(t.Context()))
-	f.mayEvict(t)
+	must(t, f.Service.WaitEvictable(t.Context(), time.Minute))
 	s := f.scene(t)
 	leaving := 0
 	for member := range s.pods {
@@ -163,17 +163,6 @@ func (f fixture) requestsEnded(t *testing.T) {
 	}))
 }
 
-// mayEvict waits until the budget allows one eviction.
-func (f fixture) mayEvict(t *testing.T) {
-	t.Helper()
-	must(t, kube.UntilEvery(t.Context(), time.Minute, 100*time.Millisecond, "the budget to allow an eviction", func(ctx context.Context) (bool, string, error) {
-		var budget policyv1.PodDisruptionBudget
-		err := cluster.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: f.Service.Name}, &budget)
-		current := budget.Status.ObservedGeneration == budget.Generation
-		return current && budget.Status.DisruptionsAllowed == 1, fmt.Sprintf("%+v", budget.Status), err
-	}))
-}
-
 // evict asks once to evict a member's pod.
 func (f fixture) evict(ctx context.Context, member string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -198,12 +187,12 @@ func (f fixture) evictionWaits(t *testing.T, member string, d time.Duration) {
 // evictions: the second waits for the first.
 func (f fixture) evictions(t *testing.T) {
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
-	f.mayEvict(t)
+	must(t, f.Service.WaitEvictable(t.Context(), time.Minute))
 	s := f.scene(t)
 	must(t, f.evict(t.Context(), s.replicas[0]))
 	f.evictionWaits(t, s.replicas[1], time.Second)
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
-	f.mayEvict(t)
+	must(t, f.Service.WaitEvictable(t.Context(), time.Minute))
 	now, err := f.Service.Primary(t.Context())
 	must(t, err)
 	if now.Epoch != s.primary.Epoch {
@@ -234,5 +223,5 @@ func (f fixture) memberMissing(t *testing.T) {
 	}
 	uncordon()
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
-	f.mayEvict(t)
+	must(t, f.Service.WaitEvictable(t.Context(), time.Minute))
 }
