@@ -86,32 +86,38 @@ func TestImageNotFound(t *testing.T) {
 	s.stalled("cache", v1alpha1.ReasonImageNotFound, "--agent-image")
 }
 
-// TestStuckPodReplaced: a corrected image reaches pods whose engine never ran, and only those.
+// TestStuckPodReplaced: a corrected image reaches a pod whose engine never ran, whoever else is away, and only that one.
 func TestStuckPodReplaced(t *testing.T) {
 	s := newStage(t)
 	s.create(redis("cache"))
-	set := &appsv1.StatefulSet{}
-	s.exists("cache", set)
-	old := func(p *corev1.Pod) { p.Labels["controller-revision-hash"] = "old" }
-	runs := s.pod("cache", 0, old)
-	stuck := s.pod("cache", 1, old, func(p *corev1.Pod) {
-		p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+	tr := s.rehearse("cache", quiet)
+	stuck := tr.pods["cache-2"]
+	s.silent(stuck)
+	s.retry(func() error {
+		if err := api.Get(s.ctx, s.key("cache-2"), stuck); err != nil {
+			return err
+		}
+		stuck.Status.Conditions = nil
+		stuck.Status.ContainerStatuses = []corev1.ContainerStatus{{
 			Name: names.EngineContainer, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},
 		}}
+		return api.Status().Update(s.ctx, stuck)
 	})
-	set.Status.ObservedGeneration, set.Status.UpdateRevision, set.Status.Replicas = set.Generation, "new", 2
-	if err := api.Status().Update(s.ctx, set); err != nil {
-		t.Fatal(err)
-	}
+	s.silent(tr.pods["cache-1"])
+	s.stalled("cache", v1alpha1.ReasonImageNotFound, "cache-2")
+	tr.image("2", "redis:9")
 	s.eventually(func() string {
-		if err := api.Get(s.ctx, s.key("cache-1"), stuck); err == nil && stuck.DeletionTimestamp == nil {
+		if err := api.Get(s.ctx, s.key("cache-2"), stuck); err == nil && stuck.DeletionTimestamp == nil {
 			return "the stuck pod is still there"
 		}
 		return ""
 	})
-	s.get("cache-0", runs)
-	if runs.DeletionTimestamp != nil {
-		t.Error("a running member was deleted")
+	s.eventually(settled)
+	for _, name := range []string{"cache-0", "cache-1"} {
+		pod := &corev1.Pod{}
+		if s.get(name, pod); pod.DeletionTimestamp != nil {
+			t.Errorf("%s was deleted while cache-2 is away", name)
+		}
 	}
 }
 

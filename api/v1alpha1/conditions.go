@@ -88,7 +88,7 @@ const (
 	ReasonApplying = "Applying"
 	// ReasonMembersUnreachable: what a member runs with is not known.
 	ReasonMembersUnreachable = "MembersUnreachable"
-	// ReasonReadAtStart: the engine reads its parameters only when a member starts; Reconciling names pods that run older ones.
+	// ReasonReadAtStart: the engine reads its parameters only when a member starts; Reconciling names members that run older ones.
 	ReasonReadAtStart = "ReadAtStart"
 	// ReasonReconciled: the spec was carried out.
 	ReasonReconciled = "Reconciled"

@@ -47,7 +47,9 @@ type ReplicatedServiceSpec struct {
 	// +required
 	Engine EngineSpec `json:"engine,omitzero"`
 
-	// template shapes the pods of the members.
+	// template shapes the pods of the members. A change renews them one at a time: the replicas' first, each caught up before
+	// the next, then a switchover, then the old primary's. It stops at the first member that does not come back; set the
+	// template back, and that one is renewed first. With a policy of mode Manual the switchover is left to a person.
 	// +required
 	Template MemberTemplate `json:"template,omitzero"`
 

@@ -18,14 +18,14 @@ func configurationApplied(s *scope) observation {
 	want, ok := workload.Reloadable(s.effective)
 	if !ok {
 		return observation{true, v1alpha1.ReasonReadAtStart,
-			"the engine reads its parameters when a member starts; Reconciling names the pods that run with older ones"}
+			"the engine reads its parameters when a member starts; a change renews the members, as Reconciling tells"}
 	}
 	refused, restart, behind, silent := tuningOf(s, want.Digest())
 	switch {
 	case len(refused) > 0:
 		return observation{false, v1alpha1.ReasonConfigurationRefused, strings.Join(refused, "; ") + ". What ran goes on running as it was"}
 	case len(restart) > 0:
-		return observation{false, v1alpha1.ReasonRestartRequired, "in force after the member's engine is started again: " + strings.Join(restart, "; ")}
+		return observation{false, v1alpha1.ReasonRestartRequired, "in force when the members were renewed, which Reconciling tells of: " + strings.Join(restart, "; ")}
 	case len(behind) > 0 && s.paused():
 		return observation{false, v1alpha1.ReasonPaused, "spec.state is Paused: nothing is changed; set it to Active"}
 	case len(behind) > 0:

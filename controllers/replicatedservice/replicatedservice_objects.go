@@ -65,8 +65,11 @@ func (r *Reconciler) ensureObjects(ctx context.Context, s *scope) error {
 	}
 	// The pods come last: without the others they would only wait and fill the events.
 	if all == nil && !s.hasProblem(v1alpha1.ReasonNameTaken) {
-		_, all = r.applier().Ensure(ctx, workload.StatefulSet(in))
+		var wrote bool
+		wrote, all = r.applier().Ensure(ctx, workload.StatefulSet(in))
+		s.unsettled = wrote && s.set != nil // the one in the cache is of the spec before
 	}
+	s.unsettled = s.unsettled || all != nil
 	return errors.Join(all, r.removeUnwanted(ctx, s, in))
 }
 

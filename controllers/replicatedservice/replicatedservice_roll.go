@@ -2,12 +2,14 @@ package replicatedservice
 
 import (
 	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/workload"
 )
 
 // roll renews members whose pods or engines run something older than the spec.
@@ -26,17 +28,14 @@ func (r *Reconciler) roll(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// renew deletes a member's pod. That it is no primary is read anew: it may have taken over a moment ago.
+// renew deletes a member's pod.
 func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
-	pod := s.pods[member]
-	if s.count() > 1 && well(s, member) {
-		lease, err := r.liveLease(ctx, s.svc)
-		if err != nil {
+	pod, alone := s.pods[member], s.count() == 1
+	if !alone && !idle(s, member) {
+		same, err := r.asSeen(ctx, s, member)
+		if !same || err != nil {
+			s.retry = true
 			return err
-		}
-		if lease != nil && lease.Spec.HolderIdentity != nil && s.register != nil && lease.ResourceVersion != s.register.Version {
-			s.retry = true // it changed since it was looked at
-			return nil
 		}
 	}
 	uid := pod.UID
@@ -46,13 +45,41 @@ func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 	}
 	s.memory.calmFor = ""
 	ctrl.LoggerFrom(ctx).Info("a member is renewed", "pod", member, "uid", uid)
-	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeNormal, "MemberRenewed", "Roll", "pod %s is made anew, since it runs something older than the spec", member)
+	note := fmt.Sprintf("pod %s is made anew, since it runs something older than the spec", member)
+	if alone {
+		note += "; it is the only member, so there are no writes until it is back"
+	}
+	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeNormal, "MemberRenewed", "Roll", "%s", note)
 	return nil
+}
+
+// asSeen asks the API server whether a member may still go: it may have become the primary a moment ago, and another one may have
+// been evicted.
+func (r *Reconciler) asSeen(ctx context.Context, s *scope, member string) (bool, error) {
+	lease, err := r.liveLease(ctx, s.svc)
+	if err != nil || lease == nil || readable(ctx, lease).Holder.Member == member {
+		return false, err
+	}
+	pods := &corev1.PodList{}
+	if err := r.Live.List(ctx, pods, client.InNamespace(s.svc.Namespace), client.MatchingLabels(workload.Selector(s.svc.Name))); err != nil {
+		return false, fmt.Errorf("listing the pods of %s before %s is renewed: %w", s.svc.Name, member, err)
+	}
+	stay := map[string]bool{}
+	for _, pod := range pods.Items {
+		seen := s.pods[pod.Name]
+		stay[pod.Name] = seen != nil && seen.UID == pod.UID && pod.DeletionTimestamp == nil
+	}
+	for _, name := range s.memberNames() {
+		if name != member && well(s, name) && !stay[name] {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // askToHandOver lets the primary hand over to a member that was renewed.
 func (r *Reconciler) askToHandOver(ctx context.Context, s *scope) error {
-	fo, err := r.askForSwitchover(ctx, s, switchover{kind: rollKind, reason: "Roll"})
+	fo, err := r.askForSwitchover(ctx, s, switchover{kind: rollKind(s), reason: "Roll"})
 	if fo == nil || err != nil {
 		return err
 	}

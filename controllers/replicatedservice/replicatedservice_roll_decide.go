@@ -2,10 +2,12 @@ package replicatedservice
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
@@ -22,8 +24,6 @@ const (
 	// rollHandovers is how often the primary is asked to hand over, each time after a longer pause.
 	rollHandovers = 3
 	handoverPause = 30 * time.Second
-	// rollKind is what requests of a roll are called.
-	rollKind = "roll"
 )
 
 type rollAct int
@@ -50,9 +50,13 @@ func waits(format string, args ...any) rollStep {
 
 // nextRoll decides on what is known now; of what it notes in the memory only time is lost with it.
 func nextRoll(s *scope) rollStep {
+	if !settled(s) {
+		s.memory.calmFor = ""
+		return waits("the StatefulSet's controller has not seen the newest template yet")
+	}
 	due := renewals(s)
 	if len(due) == 0 {
-		s.memory.calmFor = ""
+		s.memory.calmFor, s.memory.unwell = "", nil
 		return rollStep{}
 	}
 	step := rollOf(s, due)
@@ -63,36 +67,69 @@ func nextRoll(s *scope) rollStep {
 	return step
 }
 
+// settled reports whether the StatefulSet in the cache is of the newest spec, and its revisions are of its newest template.
+func settled(s *scope) bool {
+	unseen := s.set != nil && s.set.Status.UpdateRevision != "" && s.set.Status.ObservedGeneration < s.set.Generation
+	return !s.unsettled && !unseen
+}
+
 func rollOf(s *scope, due []string) rollStep {
 	member := due[0]
-	sick := !well(s, member)
-	switch mode := rollMode(s); {
-	case s.paused():
-		return waits("spec.state is Paused: nothing is changed; set it to Active")
-	case !s.mayBuild():
-		return waits("nothing is changed before what Stalled names is put right")
-	case sick && (neverRan(s.pods[member]) || s.register == nil || s.register.Epoch == 0):
-		return rollStep{act: rollRenews, member: member} // it takes part in nothing yet
-	case !s.heard():
-		return waits("the members are being asked how they are")
-	case mode == failover.ModeDryRun:
-		return waits("the policy's mode is DryRun, so %s is not renewed", member)
-	case changing(s) != "":
-		return waits("Failover %s is under way", changing(s))
-	case len(s.problems) > 0 && !sick:
-		return waits("no healthy member is touched before what Stalled names is put right")
+	if why := forbids(s, member); why != "" {
+		s.memory.calmFor, s.memory.unwell = "", nil
+		return rollStep{act: rollWaits, why: why}
+	}
+	if idle(s, member) {
+		return rollStep{act: rollRenews, member: member}
 	}
 	if stopped := overdue(s, due); stopped != "" {
 		return rollStep{act: rollStops, why: stopped}
 	}
-	return calmly(s, member, sick)
+	return calmly(s, member, due)
+}
+
+// forbids says why nothing is done about a member now, whoever else is well.
+func forbids(s *scope, member string) string {
+	switch {
+	case s.paused():
+		return "spec.state is Paused: nothing is changed; set it to Active"
+	case !s.mayBuild():
+		return "nothing is changed before what Stalled names is put right"
+	case idle(s, member):
+		return ""
+	case !s.heard():
+		return "the members are being asked how they are"
+	case s.register == nil || s.register.Epoch == 0:
+		return "the Lease is lost, and what the members know of it is needed" // highestEpoch is not 0, or the member were idle
+	case rollMode(s) == failover.ModeDryRun:
+		return fmt.Sprintf("the policy's mode is DryRun, so %s is not renewed", member)
+	case changing(s) != "":
+		return fmt.Sprintf("Failover %s is under way", changing(s))
+	case len(s.problems) > 0 && well(s, member):
+		return "no healthy member is touched before what Stalled names is put right"
+	}
+	return ""
+}
+
+// idle: the member takes part in nothing, since its engine never ran, its container ends again and again, or nobody was ever named
+// primary. Then nobody is waited for: all members may need the new spec before anybody serves. The end of the Lease's holder is
+// evidence, which goes with its pod, so its container is let alone.
+func idle(s *scope, member string) bool {
+	pod := s.pods[member]
+	return !well(s, member) && (neverRan(pod) || (crashes(pod) && !holds(s, member)) || s.highestEpoch() == 0)
+}
+
+func crashes(pod *corev1.Pod) bool {
+	return pod != nil && slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+		return c.Name == names.EngineContainer && c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff"
+	})
 }
 
 // calmly waits until all others have been well for a while, so that never more than one is missing, and then goes on with one.
-func calmly(s *scope, member string, sick bool) rollStep {
-	if others := unwell(s, member); len(others) > 0 {
+func calmly(s *scope, member string, due []string) rollStep {
+	if why := needed(s, member, due); why != "" {
 		s.memory.calmFor = ""
-		return waits("waiting for %s", strings.Join(others, ", "))
+		return rollStep{act: rollWaits, why: why}
 	}
 	if s.memory.calmFor != member {
 		s.memory.calmFor, s.memory.calmSince = member, s.now
@@ -101,10 +138,36 @@ func calmly(s *scope, member string, sick bool) rollStep {
 		s.lookIn(left)
 		return waits("%s is next", member)
 	}
-	if holds(s, member) && s.count() > 1 && !sick {
+	if holds(s, member) && s.count() > 1 {
 		return handsOver(s, member)
 	}
 	return rollStep{act: rollRenews, member: member}
+}
+
+// needed says why the service cannot do without a member now. Of several that are not well and older than the spec none waits for
+// another: each may need the new spec to become well. Those that do not even answer go first, so that the agents of all others answer
+// when one that does is renewed, and a majority stays.
+func needed(s *scope, member string, due []string) string {
+	sick := !well(s, member)
+	var others []string
+	for _, name := range s.memberNames() {
+		mends := sick && slices.Contains(due, name)
+		if name != member && !well(s, name) && !mends {
+			others = append(others, fmt.Sprintf("%s (%s)", name, stateOf(s, name)))
+		}
+	}
+	serving := s.server()
+	switch several := s.count() > 1; {
+	case len(others) > 0:
+		return "waiting for " + strings.Join(others, ", ")
+	case several && (serving == nil || !routed(s, s.slices, serving)):
+		return "waiting for a primary that serves and is routed"
+	case several && holds(s, member) && serving.Run.Member != member:
+		return fmt.Sprintf("waiting for the Lease to name %s, which serves", serving.Run.Member)
+	case !slices.Contains(outdated(s), member) && len(unread(s)) > 0:
+		return fmt.Sprintf("the newest parameters have not reached %s yet", strings.Join(unread(s), ", "))
+	}
+	return ""
 }
 
 // handsOver lets the primary go last, after a switchover to a member that was renewed.
@@ -112,7 +175,7 @@ func handsOver(s *scope, member string) rollStep {
 	if rollMode(s) != failover.ModeAutomatic {
 		return waits("%s is the primary and the policy's mode is %s: create a Failover of type Switchover, and it is renewed too", member, rollMode(s))
 	}
-	tries, last := requests(s, rollKind)
+	tries, last := requests(s, rollKind(s))
 	why := "it has not been asked yet"
 	if failed := failure(last); failed != "" {
 		why = failed
@@ -128,8 +191,19 @@ func handsOver(s *scope, member string) rollStep {
 	return rollStep{act: rollHandsOver, member: member, why: fmt.Sprintf("primary %s is asked to hand over", member)}
 }
 
-// renewals are the members that run something older than the spec: those first that are not well, whose renewal costs nothing,
-// then replicas, the highest ordinal first, then the primary.
+// rollKind is what requests of a roll are called. What it rolls to is part of it: a later roll in the same epoch must not be stopped by
+// what an earlier one tried in vain.
+func rollKind(s *scope) string {
+	target := fnv.New32a()
+	_, _ = target.Write([]byte(s.set.Status.UpdateRevision)) // it cannot fail
+	if parameters, ok := workload.Reloadable(s.effective); ok {
+		_, _ = target.Write([]byte(parameters.Digest()))
+	}
+	return fmt.Sprintf("roll-%08x", target.Sum32())
+}
+
+// renewals are the members that run something older than the spec: those first that are not well, whose renewal costs nothing, and
+// of them those that take part in nothing or do not even answer; then replicas, the highest ordinal first; then the primary, well or not.
 func renewals(s *scope) []string {
 	due := outdated(s)
 	for _, name := range restarts(s) {
@@ -140,10 +214,14 @@ func renewals(s *scope) []string {
 	order := s.memberNames()
 	rank := func(name string) int {
 		switch {
-		case !well(s, name):
-			return -1
+		case idle(s, name):
+			return -3
 		case holds(s, name):
 			return len(order)
+		case s.reports[name].Live() == nil:
+			return -2
+		case !well(s, name):
+			return -1
 		}
 		return len(order) - 1 - slices.Index(order, name)
 	}
@@ -153,7 +231,7 @@ func renewals(s *scope) []string {
 
 // outdated pods run another template than the StatefulSet's.
 func outdated(s *scope) []string {
-	if s.set == nil || s.set.Status.ObservedGeneration < s.set.Generation || s.set.Status.UpdateRevision == "" {
+	if s.set == nil || s.set.Status.UpdateRevision == "" {
 		return nil
 	}
 	var out []string
@@ -166,19 +244,33 @@ func outdated(s *scope) []string {
 	return out
 }
 
-// restarts are the members whose engine runs with parameters that need a restart, once every member has accepted the newest ones.
+// restarts are the members whose engine runs with parameters that need a restart, unless a member refuses the newest ones: what
+// one refuses the next start of another may fail on. A new template is rolled out all the same, since it may be the remedy (an
+// image that has the library), and what was refused harms nobody: a new pod starts with what its volume remembers.
 func restarts(s *scope) []string {
 	want, ok := workload.Reloadable(s.effective)
 	if !ok {
 		return nil
 	}
-	refused, restart, behind, silent := tuningOf(s, want.Digest())
-	if len(refused) > 0 || len(restart) == 0 || len(behind) > 0 || len(silent) > 0 {
+	if refused, _, _, _ := tuningOf(s, want.Digest()); len(refused) > 0 {
 		return nil
 	}
 	var out []string
 	for _, name := range s.memberNames() {
-		if s.reports[name].Live().PendingRestart && s.pods[name] != nil && s.pods[name].DeletionTimestamp == nil {
+		status, pod := s.reports[name].Live(), s.pods[name]
+		if status != nil && status.PendingRestart && status.Configured == want.Digest() && pod != nil && pod.DeletionTimestamp == nil {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// unread are the members of which it is not known that they have judged the newest parameters.
+func unread(s *scope) []string {
+	want, _ := workload.Reloadable(s.effective)
+	var out []string
+	for _, name := range s.memberNames() {
+		if status := s.reports[name].Live(); status == nil || status.Configured != want.Digest() {
 			out = append(out, name)
 		}
 	}
@@ -194,23 +286,12 @@ func well(s *scope, name string) bool {
 	return status.Serving || (status.State == string(v1alpha1.MemberFollowing) && status.Eligible)
 }
 
-// unwell says which of the others are not well, and that nobody serves, if so.
-func unwell(s *scope, but string) []string {
-	var out []string
-	for _, name := range s.memberNames() {
-		if name == but || well(s, name) {
-			continue
-		}
-		state := absence(s.pods[name])
-		if status := s.reports[name].Live(); status != nil {
-			state = strings.TrimSuffix(status.State+": "+status.Message, ": ")
-		}
-		out = append(out, fmt.Sprintf("%s (%s)", name, state))
+// stateOf is what is known of a member that is not well, for people.
+func stateOf(s *scope, name string) string {
+	if status := s.reports[name].Live(); status != nil {
+		return strings.TrimSuffix(status.State+": "+status.Message, ": ")
 	}
-	if serving := s.server(); len(out) == 0 && s.count() > 1 && (serving == nil || !routed(s, s.slices, serving)) {
-		out = append(out, "a primary that serves and is routed")
-	}
-	return out
+	return absence(s.pods[name])
 }
 
 // holds reports whether a member is the primary, by its own word or by the Lease's.
@@ -230,26 +311,43 @@ func changing(s *scope) string {
 	return ""
 }
 
-// overdue says that a member that was renewed is not well for too long. Nobody else is touched then.
+// overdue says that a member that needs no renewal, since it was renewed, is not well for too long. Nobody else is touched then.
 func overdue(s *scope, due []string) string {
 	for _, name := range s.memberNames() {
 		pod := s.pods[name]
 		if slices.Contains(due, name) || pod == nil || well(s, name) {
+			delete(s.memory.unwell, name)
 			continue
 		}
-		left := rollDeadline - s.now.Sub(pod.CreationTimestamp.Time)
+		left := rollDeadline - s.now.Sub(unwellSince(s, pod))
 		if left > 0 {
 			s.lookIn(left)
 			continue
 		}
-		state := absence(pod)
-		if status := s.reports[name].Live(); status != nil {
-			state = strings.TrimSuffix(status.State+": "+status.Message, ": ")
-		}
-		return fmt.Sprintf("%s has not come back within %s after it was renewed (%s), so %s stay as they are: see `kubectl logs %s -c %s`, and correct the spec "+
-			"or set it back; %s is then renewed first", name, rollDeadline, state, strings.Join(due, ", "), name, names.EngineContainer, name)
+		return fmt.Sprintf("%s runs what the spec says and has not been well for %s (%s), so %s stay as they are: see `kubectl logs %s -c %s`, and correct "+
+			"the spec or set it back; %s is then renewed first", name, rollDeadline, stateOf(s, name), strings.Join(due, ", "), name, names.EngineContainer, name)
 	}
 	return ""
+}
+
+// unwellSince is when a member stopped doing its part: since its pod is not ready, which outlives the operator, or since the
+// operator first saw it.
+func unwellSince(s *scope, pod *corev1.Pod) time.Time {
+	if !podReady(pod) {
+		for _, c := range pod.Status.Conditions {
+			if c.Type == corev1.PodReady && !c.LastTransitionTime.IsZero() {
+				return c.LastTransitionTime.Time
+			}
+		}
+		return pod.CreationTimestamp.Time
+	}
+	if s.memory.unwell == nil {
+		s.memory.unwell = map[string]time.Time{}
+	}
+	if s.memory.unwell[pod.Name].IsZero() {
+		s.memory.unwell[pod.Name] = s.now
+	}
+	return s.memory.unwell[pod.Name]
 }
 
 // rollMode is the policy's mode that is in force.

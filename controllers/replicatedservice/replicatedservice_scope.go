@@ -40,6 +40,7 @@ type scope struct {
 	rolling   string   // what a roll does next, for people; empty: there is none
 
 	set       *appsv1.StatefulSet
+	unsettled bool // set may be of an older spec
 	pods      map[string]*corev1.Pod
 	nodes     map[string]*corev1.Node // of the pods
 	budget    *policyv1.PodDisruptionBudget
@@ -261,7 +262,8 @@ type memory struct {
 	missing      time.Time // since when pods are missing
 	calmFor      string    // the member that a roll renews next, all others being well since calmSince
 	calmSince    time.Time
-	wholeSince   time.Time // since when all members have been well, while evictions are forbidden
+	unwell       map[string]time.Time // since when members are not well though their pods are ready
+	wholeSince   time.Time            // since when all members have been well, while evictions are forbidden
 }
 
 type memories struct {

@@ -296,18 +296,17 @@ func reconciling(s *scope) observation {
 	}
 	var todo []string
 	for _, name := range s.memberNames() {
-		if pod := s.pods[name]; pod == nil || !podReady(pod) {
+		if pod := s.pods[name]; pod == nil || pod.DeletionTimestamp != nil || !podReady(pod) {
 			todo = append(todo, name)
 		}
 	}
 	switch {
+	case s.rolling != "": // it says too who is waited for
+		return observation{true, v1alpha1.ReasonProgressing, s.rolling}
 	case len(todo) > 0 && s.mayBuild():
 		return observation{true, v1alpha1.ReasonProgressing, "pods not ready yet: " + strings.Join(todo, ", ")}
 	case len(s.waiting) > 0:
 		return observation{true, v1alpha1.ReasonProgressing, "waiting for " + strings.Join(s.waiting, ", and for ")}
-	}
-	if s.rolling != "" {
-		return observation{true, v1alpha1.ReasonProgressing, s.rolling}
 	}
 	return observation{false, v1alpha1.ReasonReconciled, "the spec was carried out"}
 }
