@@ -9,7 +9,8 @@ import (
 type FailoverType string
 
 const (
-	// TypeSwitchover is asked for by a person; the primary hands over and nothing is lost.
+	// TypeSwitchover is asked for by a person, or by the operator when the primary's node is to be emptied or its pod renewed;
+	// the primary hands over and nothing is lost.
 	TypeSwitchover FailoverType = "Switchover"
 	// TypeForced is asked for by a person who names the dead run.
 	TypeForced FailoverType = "Forced"
@@ -161,7 +162,7 @@ type FailoverStatus struct {
 	Timeline []TimelineEntry `json:"timeline,omitempty"`
 }
 
-// Failover is one change of primary: asked for by a person, or recorded by the operator.
+// Failover is one change of primary: asked for by a person or the operator, or recorded by the operator.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=fo,categories=understudy

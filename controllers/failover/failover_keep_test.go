@@ -119,3 +119,23 @@ func TestPredecessorsRecordsDoNotCount(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoseRecordsAreTrimmed(t *testing.T) {
+	done := func(s *scope) {
+		s.fo.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}}
+	}
+	for name, c := range map[string]struct {
+		s    *scope
+		want int64
+	}{
+		"a record":                   {order(begun, func(s *scope) { s.fo.Spec.Type = v1alpha1.TypeAutomatic }), 5},
+		"a person's":                 {order(begun, done), 0},
+		"the operator's, done":       {order(begun, done, asks(4)), 5},
+		"the operator's, superseded": {order(done, asks(4)), 5},
+		"the operator's, under way":  {order(begun, asks(4)), 0},
+	} {
+		if got := keptFor(c.s.fo); got != c.want {
+			t.Errorf("%s: kept for epoch %d, want %d", name, got, c.want)
+		}
+	}
+}

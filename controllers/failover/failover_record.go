@@ -207,14 +207,7 @@ func toldBefore(fo *v1alpha1.Failover, t wire.Takeover) string {
 func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover, oldest int64) error {
 	for i := range have {
 		fo := &have[i]
-		epoch := int64(0)
-		switch asked := replicatedservice.AskedIn(fo); {
-		case fo.Spec.Type == v1alpha1.TypeAutomatic:
-			epoch = fo.Status.Epoch
-		case asked > 0 && finished(fo):
-			epoch = asked + 1
-		}
-		if epoch == 0 || epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
+		if epoch := keptFor(fo); epoch == 0 || epoch >= oldest || !fo.DeletionTimestamp.IsZero() {
 			continue
 		}
 		if err := r.Client.Delete(ctx, fo); client.IgnoreNotFound(err) != nil {
@@ -222,4 +215,16 @@ func (r *recorder) trim(ctx context.Context, have []v1alpha1.Failover, oldest in
 		}
 	}
 	return nil
+}
+
+// keptFor is the epoch with whose record a Failover goes; 0: it stays until somebody deletes it.
+func keptFor(fo *v1alpha1.Failover) int64 {
+	asked := replicatedservice.AskedIn(fo)
+	switch {
+	case fo.Spec.Type == v1alpha1.TypeAutomatic:
+		return fo.Status.Epoch
+	case asked > 0 && finished(fo):
+		return asked + 1
+	}
+	return 0
 }

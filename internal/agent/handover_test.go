@@ -101,6 +101,66 @@ func TestEndingPrimaryRefusesATargetAndHandsOverToAnother(t *testing.T) {
 	}
 }
 
+// However a request and the end of the pod meet, the right changes hands once.
+func TestHandoverAndEnd(t *testing.T) {
+	ask := func(s *stage, replies *[]wire.HandoverReply, target string) {
+		s.happens(func() { s.a.beginHandover(target, func(r wire.HandoverReply) { *replies = append(*replies, r) }) })
+	}
+	for name, c := range map[string]struct {
+		play   func(s *stage, replies *[]wire.HandoverReply)
+		target string
+		reason string // of the refusal
+	}{
+		"asked, and ended at once": {func(s *stage, r *[]wire.HandoverReply) { ask(s, r, "m-2"); s.happens(s.a.Leave) }, "m-2", ""},
+		"asked, and ended a while later": {func(s *stage, r *[]wire.HandoverReply) {
+			ask(s, r, "m-2")
+			s.did("released 1 to m-2")
+			s.happens(s.a.Leave)
+		}, "m-2", ""},
+		"ended, and asked in the calm before": {func(s *stage, r *[]wire.HandoverReply) {
+			s.happens(s.a.Leave)
+			s.pass(leaveSettle / 2)
+			ask(s, r, "m-2")
+		}, "m-2", ""},
+		"ended, and asked for another while it hands over": {func(s *stage, r *[]wire.HandoverReply) {
+			s.engine.offset, s.peers["m-1"].has = 50, 49
+			s.happens(s.a.Leave)
+			s.did("pause")
+			ask(s, r, "m-2")
+			s.peers["m-1"].has = 50
+		}, "m-1", wire.HandoverUnderWay},
+		"ended, and asked for the same": {func(s *stage, r *[]wire.HandoverReply) {
+			s.engine.offset, s.peers["m-1"].has = 50, 49
+			s.happens(s.a.Leave)
+			s.did("pause")
+			ask(s, r, "m-1")
+			s.peers["m-1"].has = 50
+		}, "m-1", ""},
+		"ended, and asked when it has released": {func(s *stage, r *[]wire.HandoverReply) {
+			s.happens(s.a.Leave)
+			s.did("released 1 to m-1")
+			ask(s, r, "m-2")
+		}, "m-1", wire.NotPrimary},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serving(t, true)
+			s.pass(200 * time.Millisecond)
+			replies := &[]wire.HandoverReply{}
+			c.play(s, replies)
+			s.until("it ends", s.a.Ended)
+			if n := s.count("pause"); n != 1 {
+				t.Errorf("writes were held back %d times, want one handover", n)
+			}
+			if r := s.releasedTo("m-1"); r.Target != c.target {
+				t.Errorf("released to %q, want %q", r.Target, c.target)
+			}
+			if len(*replies) != 1 || (*replies)[0].Refused != (c.reason != "") || (*replies)[0].Reason != c.reason {
+				t.Errorf("replies %+v, want the reason %q", *replies, c.reason)
+			}
+		})
+	}
+}
+
 func (s *stage) releasedTo(member string) failover.Release {
 	for _, f := range s.peers[member].sent {
 		if f.Released != nil {

@@ -29,6 +29,9 @@ func (o options) atRest(ctx context.Context, c *kube.Cluster) (*Rest, error) {
 	if err := service.WaitHealthy(ctx, 5*time.Minute, false); err != nil {
 		return nil, err
 	}
+	if err := service.WaitEvictable(ctx, time.Minute); err != nil { // the last write after all is well
+		return nil, err
+	}
 	rule, err := operator.RestRule(ctx, service, o.repository)
 	if err != nil {
 		return nil, err

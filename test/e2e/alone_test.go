@@ -45,6 +45,7 @@ func atRest(t *testing.T, f fixture) {
 	needHost(t)
 	rule, err := operator.RestRule(t.Context(), f.Service, repository)
 	must(t, err)
+	must(t, f.Service.WaitEvictable(t.Context(), time.Minute)) // which is written a while after all is well
 	// The last work that becoming healthy made, such as an event, may still be on its way.
 	must(t, kube.UntilEvery(t.Context(), time.Minute, time.Millisecond, "a quiet second", func(ctx context.Context) (bool, string, error) {
 		count, err := rule.Watch(ctx, time.Second)

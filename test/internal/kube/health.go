@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1/keys"
@@ -52,6 +53,17 @@ func (s Service) WaitHealthy(ctx context.Context, within time.Duration, operator
 		}
 		problem, err = s.replicasOnline(ctx, primary.Member, members-1)
 		return problem == "" && err == nil, problem, err
+	})
+}
+
+// WaitEvictable waits until the service's budget allows an eviction, which it does a while after all is well.
+func (s Service) WaitEvictable(ctx context.Context, within time.Duration) error {
+	what := fmt.Sprintf("the budget of service %s/%s to allow an eviction", s.Namespace, s.Name)
+	return UntilEvery(ctx, within, 100*time.Millisecond, what, func(ctx context.Context) (bool, string, error) {
+		var budget policyv1.PodDisruptionBudget
+		err := s.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: s.Name}, &budget)
+		current := budget.Status.ObservedGeneration == budget.Generation
+		return current && budget.Status.DisruptionsAllowed > 0, fmt.Sprintf("%+v", budget.Status), err
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 // FailoverApplyConfiguration represents a declarative configuration of the Failover type for use
 // with apply.
 //
-// Failover is one change of primary: asked for by a person, or recorded by the operator.
+// Failover is one change of primary: asked for by a person or the operator, or recorded by the operator.
 type FailoverApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.
