@@ -62,6 +62,14 @@ func (f fixture) toFirst(t *testing.T, nodes []corev1.Node) {
 	s := f.scene(t)
 	for _, replica := range s.replicas {
 		if s.node(replica) == nodes[0].Name && s.primary.Node != nodes[0].Name {
+			must(t, kube.Until(t.Context(), time.Minute, replica+" to be fit to take over", func(ctx context.Context) (bool, string, error) {
+				obj, err := f.Service.Object(ctx)
+				if err != nil {
+					return false, "", err
+				}
+				c := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionFailoverPossible)
+				return c != nil && c.Status == metav1.ConditionTrue && strings.Contains(c.Message, replica), fmt.Sprintf("%+v", c), nil
+			}))
 			_, err := f.Switchover(t.Context(), replica)
 			must(t, err)
 			must(t, kube.Until(t.Context(), time.Minute, replica+" to be the primary", func(ctx context.Context) (bool, string, error) {
