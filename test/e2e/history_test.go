@@ -21,8 +21,9 @@ type recording struct {
 	id, engine string
 }
 
-// fewest confirmed operations that say something: the load alone goes on for more than a second, at 200 each.
-const fewest = 100
+// fewest confirmed operations that say something: the load goes on for more than a second, in which serializable transactions of several
+// clients on a busy machine were seen to be 86.
+const fewest = 40
 
 func record(t *testing.T, c *clients.Client, id string, config load.Config) recording {
 	t.Helper()

@@ -63,6 +63,12 @@ func TestPostgreSQL(t *testing.T) {
 	f := postgresql(t, space(t, "postgresql")).ready(t)
 	f.psql(t)
 	stop := guardRoute(t, f.Service)
+	t.Run("BadInput", f.badDatabaseInput)
+	t.Run("Rolling", func(t *testing.T) {
+		f.rolls(t, f.tuned, func(s *v1alpha1.ReplicatedServiceSpec) {
+			s.Engine.PostgreSQL.Parameters = map[string]v1alpha1.ParameterValue{"max_connections": "110"}
+		})
+	})
 	kinds := []faults.Kind{faults.EngineKill, faults.ContainerKill, faults.PodDelete, faults.Switchover}
 	if local {
 		kinds = []faults.Kind{faults.Switchover} // the others are in the list
@@ -75,12 +81,6 @@ func TestPostgreSQL(t *testing.T) {
 			t.Run(d.name, func(t *testing.T) { f.disturb(t, d) })
 		}
 	}
-	t.Run("BadInput", f.badDatabaseInput)
-	t.Run("Rolling", func(t *testing.T) {
-		f.rolls(t, f.tuned, func(s *v1alpha1.ReplicatedServiceSpec) {
-			s.Engine.PostgreSQL.Parameters = map[string]v1alpha1.ParameterValue{"max_connections": "110"}
-		})
-	})
 	stop()
 }
 
