@@ -47,9 +47,9 @@ func (r recording) judge(t *testing.T, name string) {
 //
 // It must also be an order in which whoever began after another was answered comes after it. One PostgreSQL promises that
 // much: a snapshot holds every commit that was answered before it was taken, and what conflicts with that is refused. Several, one
-// after the other, keep it only because a new primary opens when no process of the old one can answer any more, not even a
-// read, and because what others see has been waited for. So an old primary that still answers reads would show here, and
-// nowhere in the counts of lost writes.
+// after the other, keep it where a new primary opens when no process of the old one can answer any more, not even a
+// read, and because what others see has been waited for. An old primary that was cut off and not waited out (QuorumCut) may answer
+// reads until its guard's instant: that would show here, to a client that still reaches it, and nowhere in the counts of lost writes.
 func (r recording) judgeTransactions(t *testing.T, name string) {
 	t.Helper()
 	txns, seen, err := r.client.Transactions(t.Context(), r.id)
