@@ -6,7 +6,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,7 +38,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, req.NamespacedName, fo); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if fo.Spec.Type == v1alpha1.TypeAutomatic || !fo.DeletionTimestamp.IsZero() || finished(fo) {
+	if fo.Spec.Type == v1alpha1.TypeAutomatic || !fo.DeletionTimestamp.IsZero() || replicatedservice.Over(fo) {
 		return ctrl.Result{}, nil
 	}
 	s, err := r.gather(ctx, fo)
@@ -65,12 +64,6 @@ func later(result ctrl.Result, err error) (ctrl.Result, error) {
 		return ctrl.Result{}, err
 	}
 	return result, nil
-}
-
-// finished reports whether a Failover reached its end, one way or the other.
-func finished(fo *v1alpha1.Failover) bool {
-	return meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionReady) ||
-		meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionStalled)
 }
 
 // SetupWithManager starts the watches of both the people's and the automatic ones.
@@ -109,7 +102,7 @@ func (r *Reconciler) open(ctx context.Context, namespace, service string) []reco
 	}
 	var out []reconcile.Request
 	for i := range list {
-		if list[i].Spec.Type != v1alpha1.TypeAutomatic && !finished(&list[i]) {
+		if list[i].Spec.Type != v1alpha1.TypeAutomatic && !replicatedservice.Over(&list[i]) {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list[i])})
 		}
 	}

@@ -165,7 +165,7 @@ func refuseCandidate(s *scope) (step, bool) {
 // ahead names another Failover of the service that is older and not finished.
 func ahead(s *scope) string {
 	open := slices.DeleteFunc(slices.Clone(s.others), func(o v1alpha1.Failover) bool {
-		return o.Spec.Type == v1alpha1.TypeAutomatic || finished(&o) || o.UID == s.fo.UID
+		return o.Spec.Type == v1alpha1.TypeAutomatic || replicatedservice.Over(&o) || o.UID == s.fo.UID
 	})
 	for _, o := range open {
 		older := o.CreationTimestamp.Before(&s.fo.CreationTimestamp)

@@ -159,7 +159,7 @@ func (r *recorder) record(ctx context.Context, service *v1alpha1.ReplicatedServi
 		if fo.Status.Epoch != int64(t.Epoch) && !begun {
 			continue
 		}
-		if fo.Spec.Type != v1alpha1.TypeAutomatic && !finished(fo) {
+		if fo.Spec.Type != v1alpha1.TypeAutomatic && !replicatedservice.Over(fo) {
 			return nil // its own controller completes it
 		}
 		return r.write(ctx, fo, completed(t, cmp.Or(tale, toldBefore(fo, t))))
@@ -223,7 +223,7 @@ func keptFor(fo *v1alpha1.Failover) int64 {
 	switch {
 	case fo.Spec.Type == v1alpha1.TypeAutomatic:
 		return fo.Status.Epoch
-	case asked > 0 && finished(fo):
+	case asked > 0 && replicatedservice.Over(fo):
 		return asked + 1
 	}
 	return 0

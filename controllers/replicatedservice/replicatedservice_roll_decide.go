@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
@@ -303,8 +302,7 @@ func holds(s *scope, name string) bool {
 // changing is a change of primary that somebody asked for and that is not over.
 func changing(s *scope) string {
 	for _, fo := range s.failovers {
-		over := meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionReady) || meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionStalled)
-		if fo.Spec.Type != v1alpha1.TypeAutomatic && !over {
+		if fo.Spec.Type != v1alpha1.TypeAutomatic && !Over(&fo) {
 			return fo.Name
 		}
 	}

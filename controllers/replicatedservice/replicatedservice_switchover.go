@@ -42,6 +42,12 @@ func requests(s *scope, kind string) (count int, last v1alpha1.Failover) {
 	return count, last
 }
 
+// Over reports whether a Failover reached its end, one way or the other.
+func Over(fo *v1alpha1.Failover) bool {
+	return meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionReady) ||
+		meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionStalled)
+}
+
 // failure is why a Failover failed, for people; empty: it has not.
 func failure(fo v1alpha1.Failover) string {
 	if c := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
