@@ -179,7 +179,8 @@ type FailoverPolicySpec struct {
 	// +optional
 	Detection DetectionSpec `json:"detection,omitzero"`
 
-	// acceptedEvidence are the reasons that allow a takeover. NodeOutOfService is not in the default.
+	// acceptedEvidence are the reasons that allow a takeover. NodeOutOfService is not in the default. QuorumCut alone lets a successor
+	// open while a silent primary may still answer reads, at most until its lease ends; without it that is waited for.
 	// +kubebuilder:validation:MaxItems=6
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:default={Released,ProcessGone,ContainerTerminated,QuorumCut,LeaseExpired}

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
@@ -133,7 +134,7 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 			return nil
 		},
 	})
-	recording.judge(t, name)
+	recording.judge(t, name, s.replacedUnseen)
 	must(t, err)
 	now, err := f.Service.Primary(t.Context())
 	must(t, err)
@@ -146,6 +147,27 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	if len(all) == 1 && all[0].due(config.Engine) == stays && (now.Epoch != s.primary.Epoch || outage > 2*time.Second) {
 		t.Errorf("%s: the primary was well, but epoch %d became %d and no write was confirmed for %s", name, s.primary.Epoch, now.Epoch, outage)
 	}
+}
+
+// replacedUnseen is nil once a Failover says that a primary of the scene or after it was replaced on QuorumCut: it may have lived.
+func (s scene) replacedUnseen(ctx context.Context) error {
+	what := fmt.Sprintf("a Failover of %s after epoch %d on %s", s.f.Service.Name, s.primary.Epoch, v1alpha1.EvidenceQuorumCut)
+	return kube.Until(ctx, time.Minute, what, func(ctx context.Context) (bool, string, error) {
+		var all v1alpha1.FailoverList
+		if err := cluster.List(ctx, &all, client.InNamespace(s.f.namespace)); err != nil {
+			return false, "", err
+		}
+		seen := []string{}
+		for _, fo := range all.Items {
+			if fo.Spec.ServiceRef.Name == s.f.Service.Name && fo.Status.Epoch > s.primary.Epoch {
+				if fo.Status.Evidence == v1alpha1.EvidenceQuorumCut {
+					return true, "", nil
+				}
+				seen = append(seen, fmt.Sprintf("epoch %d on %s", fo.Status.Epoch, fo.Status.Evidence))
+			}
+		}
+		return false, fmt.Sprintf("there are %v", seen), nil
+	})
 }
 
 // scene looks at the service.

@@ -47,8 +47,10 @@ type Result struct {
 	// Anomalies that no serial order explains, or that mean that an acknowledged append is gone.
 	Anomalies []Anomaly
 	// RealTime are circles that need the time to close: there is a serial order, but only one in which a transaction that began
-	// after another was answered comes before it. A stale read is one.
+	// after another was answered comes before it, although it appends something, or although one client did both.
 	RealTime []Anomaly
+	// StaleReads are circles in which a transaction that only reads finds less than was answered to others before it began.
+	StaleReads []Anomaly
 }
 
 func (r Result) String() string {
@@ -60,6 +62,9 @@ func (r Result) String() string {
 	}
 	for _, a := range r.RealTime {
 		fmt.Fprintf(&b, "\nin real time, %s: %s", a.Name, a.Story)
+	}
+	for _, a := range r.StaleReads {
+		fmt.Fprintf(&b, "\na stale read, %s: %s", a.Name, a.Story)
 	}
 	return b.String()
 }

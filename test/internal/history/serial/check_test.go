@@ -17,6 +17,11 @@ func txn(fate Fate, from, to int64, ops ...Op) Txn {
 
 func ok(from, to int64, ops ...Op) Txn { return txn(Committed, from, to, ops...) }
 
+func by(client int, t Txn) Txn {
+	t.Client = client
+	return t
+}
+
 func names(anomalies []Anomaly) string {
 	var out []string
 	for _, a := range anomalies {
@@ -39,8 +44,8 @@ func TestCheck(t *testing.T) {
 	tests := []struct {
 		name string
 		txns []Txn
-		// want is all that is to be found, inTime what is to be found in real time.
-		want, inTime string
+		// want is all that is to be found, inTime what is to be found in real time, stale the reads of less than was answered.
+		want, inTime, stale string
 	}{
 		{name: "nothing"},
 		{name: "one after the other", txns: []Txn{ok(0, 1, ap("x", 1)), ok(2, 3, rd("x", 1), ap("y", 1), rd("y", 1)), ok(4, 5, ap("x", 2), rd("x", 1, 2)), ok(6, 7, rd("x", 1, 2), rd("y", 1))}},
@@ -84,13 +89,17 @@ func TestCheck(t *testing.T) {
 		{name: "read before it was appended", txns: []Txn{ok(0, 1, rd("x", 1)), ok(2, 3, ap("x", 1))}, inTime: string(G1c)},
 		{name: "an unknown one, before its call", txns: []Txn{ok(0, 1, rd("x", 1)), txn(Unknown, 2, 3, ap("x", 1))}, inTime: string(G1c)},
 		{name: "appended in front of what was answered", txns: []Txn{ok(0, 1, ap("x", 1)), ok(2, 3, ap("x", 2)), ok(4, 5, rd("x", 2, 1))}, inTime: string(G0)},
-		{name: "two older reads in a row", txns: []Txn{ok(1, 2, ap("x", 1)), ok(0, 9, ap("y", 1), rd("x")), ok(5, 6, rd("y")), ok(10, 11, rd("x", 1), rd("y", 1))}, inTime: string(G2)},
+		{name: "a stale read by another client", txns: []Txn{ok(0, 1, ap("x", 1)), by(1, ok(2, 3, rd("x"))), ok(4, 5, rd("x", 1))}, stale: string(GSingle)},
+		{name: "stale, and then it appends", txns: []Txn{ok(0, 1, ap("x", 1)), by(1, ok(2, 3, rd("x"), ap("y", 1))), ok(4, 5, rd("x", 1), rd("y", 1))}, inTime: string(GSingle)},
+		{name: "a client goes back in time", txns: []Txn{ok(0, 1, ap("x", 1)), by(1, ok(2, 3, rd("x", 1))), by(1, ok(4, 5, rd("x"))), ok(6, 7, rd("x", 1))}, inTime: string(GSingle)},
+		{name: "two older reads in a row", txns: []Txn{ok(1, 2, ap("x", 1)), ok(0, 9, ap("y", 1), rd("x")), ok(5, 6, rd("y")), ok(10, 11, rd("x", 1), rd("y", 1))}, stale: string(GSingle)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := check(t, test.txns)
-			if names(r.Anomalies) != test.want || names(r.RealTime) != test.inTime {
-				t.Errorf("found %q and in real time %q, want %q and %q: %s", names(r.Anomalies), names(r.RealTime), test.want, test.inTime, r)
+			if names(r.Anomalies) != test.want || names(r.RealTime) != test.inTime || names(r.StaleReads) != test.stale {
+				t.Errorf("found %q, in real time %q and stale %q, want %q, %q and %q: %s",
+					names(r.Anomalies), names(r.RealTime), names(r.StaleReads), test.want, test.inTime, test.stale, r)
 			}
 		})
 	}

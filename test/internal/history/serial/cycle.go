@@ -4,19 +4,29 @@ package serial
 type search struct {
 	name        Name
 	once, along why
-	realTime    bool
+	kind        kind
 }
+
+// kind says what a circle needs to close.
+type kind uint8
+
+const (
+	timeless kind = iota
+	realTime
+	staleRead
+)
 
 // searches in the order from worst to least: a group of transactions is told of once.
 var searches = []search{
-	{G0, ww, ww, false},
-	{G1c, wr, ww | wr, false},
-	{GSingle, rw, ww | wr, false},
-	{G2, rw, ww | wr | rw, false},
-	{G0, rt, ww | rt, true},
-	{G1c, rt, ww | wr | rt, true},
-	{GSingle, rw, ww | wr | rt, true},
-	{G2, rt, ww | wr | rw | rt, true},
+	{G0, ww, ww, timeless},
+	{G1c, wr, ww | wr, timeless},
+	{GSingle, rw, ww | wr, timeless},
+	{G2, rw, ww | wr | rw, timeless},
+	{G0, rt, ww | rt, realTime},
+	{G1c, rt, ww | wr | rt, realTime},
+	{GSingle, rw, ww | wr | rt, realTime},
+	{G2, rt, ww | wr | rw | rt, realTime},
+	{GSingle, fresh, ww | wr | rw | rt | fresh, staleRead},
 }
 
 // tries bounds how many circles are compared to tell of the shortest.
@@ -36,8 +46,11 @@ func (c *checker) report(g graph, s search) {
 			continue
 		}
 		found := &c.result.Anomalies
-		if s.realTime {
+		switch s.kind {
+		case realTime:
 			found = &c.result.RealTime
+		case staleRead:
+			found = &c.result.StaleReads
 		}
 		if len(*found) < 4*most {
 			*found = append(*found, Anomaly{s.name, c.tellCircle(circle)})

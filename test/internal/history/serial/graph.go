@@ -15,8 +15,10 @@ const (
 	wr
 	// rw: the first read the list without what the second appended next.
 	rw
-	// rt: the first was answered before the second began.
+	// rt: the first was answered before the second began, and the second appended something or is of the same client.
 	rt
+	// fresh: the first was answered before the second began, which only reads.
+	fresh
 )
 
 type edge struct {
@@ -41,7 +43,9 @@ func (c *checker) graph() graph {
 	for _, key := range c.keys() {
 		c.depend(g, key)
 	}
-	c.inTime(g)
+	c.inTime(g, rt, func(second Txn) bool { return !second.readOnly() })
+	c.sessions(g)
+	c.inTime(g, fresh, Txn.readOnly)
 	return g
 }
 
@@ -72,9 +76,9 @@ func (c *checker) depend(g graph, key string) {
 	}
 }
 
-// inTime adds an edge from each transaction that was answered to those that began later, as few as say all of it: newest
-// holds those that were answered and before no other of which began after them was.
-func (c *checker) inTime(g graph) {
+// inTime adds an edge from each transaction that was answered to those of a sort that began later, as few as say all of it: newest
+// holds those that were answered and before no other of which that began after them was.
+func (c *checker) inTime(g graph, as why, sort func(second Txn) bool) {
 	type event struct {
 		at    int64
 		ended bool
@@ -101,15 +105,31 @@ func (c *checker) inTime(g graph) {
 	var newest []int
 	before := map[int][]int{}
 	for _, e := range events {
-		if !e.ended {
+		switch {
+		case !e.ended && sort(c.txns[e.txn]):
 			before[e.txn] = slices.Clone(newest)
 			for _, earlier := range newest {
-				g.add(earlier, edge{to: e.txn, why: rt})
+				g.add(earlier, edge{to: e.txn, why: as})
 			}
+		case e.ended:
+			newest = slices.DeleteFunc(newest, func(i int) bool { return slices.Contains(before[e.txn], i) })
+			newest = append(newest, e.txn)
+			delete(before, e.txn)
+		}
+	}
+}
+
+// sessions adds an edge from each transaction of a client to its next one: whoever was answered is not taken back, even if what it
+// reads is old.
+func (c *checker) sessions(g graph) {
+	last := map[int]int{}
+	for i, txn := range c.txns {
+		if txn.Fate != Committed {
 			continue
 		}
-		newest = slices.DeleteFunc(newest, func(i int) bool { return slices.Contains(before[e.txn], i) })
-		newest = append(newest, e.txn)
-		delete(before, e.txn)
+		if earlier, ok := last[txn.Client]; ok && c.txns[earlier].Return < txn.Call {
+			g.add(earlier, edge{to: i, why: rt})
+		}
+		last[txn.Client] = i
 	}
 }

@@ -123,7 +123,7 @@ func (c *checker) order(key string) {
 }
 
 // findLost looks for what the last read of a key lacks. What only an earlier read lacks is a stale read, and is found as a
-// circle in real time.
+// circle.
 func (c *checker) findLost(key string) {
 	l := c.lists[key]
 	if len(l.reads) == 0 {

@@ -70,7 +70,7 @@ func TestSerialHistoriesAreClean(t *testing.T) {
 	applied := 0
 	for seed := range uint64(100) {
 		r := check(t, history(seed, 600).end())
-		if len(r.Anomalies)+len(r.RealTime) > 0 {
+		if len(r.Anomalies)+len(r.RealTime)+len(r.StaleReads) > 0 {
 			t.Fatalf("seed %d: %s", seed, r)
 		}
 		applied += r.Applied
@@ -99,7 +99,7 @@ var spoils = []struct {
 			}
 		}
 		return false
-	}, func(r Result) bool { return len(r.RealTime)+len(r.Anomalies) > 0 }},
+	}, func(r Result) bool { return len(r.StaleReads)+len(r.RealTime)+len(r.Anomalies) > 0 }},
 	{"a committed one is taken for failed", func(w *world, txns []Txn) bool {
 		i := w.random.IntN(len(txns))
 		if txns[i].Fate != Committed || txns[i].Ops[0].Kind != Append {
@@ -147,7 +147,7 @@ func TestSpoiltHistoriesAreFound(t *testing.T) {
 func BenchmarkCheck20k(b *testing.B) {
 	txns := history(1, 20_000).end()
 	for b.Loop() {
-		if r, err := Check(txns); err != nil || len(r.Anomalies)+len(r.RealTime) > 0 {
+		if r, err := Check(txns); err != nil || len(r.Anomalies)+len(r.RealTime)+len(r.StaleReads) > 0 {
 			b.Fatalf("%s %v", r, err)
 		}
 	}

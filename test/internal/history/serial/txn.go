@@ -6,7 +6,10 @@
 // Alvaro, VLDB 2020). The names of what is found are Adya's.
 package serial
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Kind of a step.
 type Kind string
@@ -49,6 +52,11 @@ type Txn struct {
 	// is only when its client gave it up.
 	Call   int64 `json:"call"`
 	Return int64 `json:"return"`
+}
+
+// readOnly transactions append nothing.
+func (t Txn) readOnly() bool {
+	return !slices.ContainsFunc(t.Ops, func(op Op) bool { return op.Kind == Append })
 }
 
 // element is one append to one key.

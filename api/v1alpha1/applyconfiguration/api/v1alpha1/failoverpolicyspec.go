@@ -15,7 +15,8 @@ type FailoverPolicySpecApplyConfiguration struct {
 	Mode *apiv1alpha1.FailoverMode `json:"mode,omitempty"`
 	// detection times. The default is spelled out since the API server checks the rules against it as it stands.
 	Detection *DetectionSpecApplyConfiguration `json:"detection,omitempty"`
-	// acceptedEvidence are the reasons that allow a takeover. NodeOutOfService is not in the default.
+	// acceptedEvidence are the reasons that allow a takeover. NodeOutOfService is not in the default. QuorumCut alone lets a successor
+	// open while a silent primary may still answer reads, at most until its lease ends; without it that is waited for.
 	AcceptedEvidence []apiv1alpha1.EvidenceType `json:"acceptedEvidence,omitempty"`
 	// partitionChoice says what an isolated primary does.
 	PartitionChoice *apiv1alpha1.PartitionChoice `json:"partitionChoice,omitempty"`
