@@ -211,12 +211,28 @@ func (a *Agent) fence(why string) {
 	serving := a.obs.Tenure != nil
 	started := a.now()
 	a.fences.Add(1)
+	if serving {
+		a.announceStop()
+	}
 	var err error
 	a.World.Beside(fenceTimeout, func(ctx context.Context) {
 		a.starting.Lock()
 		defer a.starting.Unlock()
 		err = a.Processes.KillAll(ctx)
 	}, func() { a.onFenced(why, serving, started, err) })
+}
+
+// announceStop lets the others begin while the engine's processes end, which took 20 ms idle and 80 ms under load. They are killed
+// first, so that a successor that needs no more than a cut quorum does not open beside sessions that still answer. A handover's target begins when
+// everything is ready for it.
+func (a *Agent) announceStop() {
+	if a.release.Target != "" {
+		return
+	}
+	if err := a.Processes.Kill(); err != nil {
+		return // KillAll tries again, and says what is wrong
+	}
+	a.broadcast(wire.Frame{Stopping: &failover.Stopping{Run: a.Self, Epoch: a.obs.Tenure.Epoch}})
 }
 
 func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err error) {

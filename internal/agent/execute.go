@@ -339,6 +339,7 @@ func (a *Agent) askPromises(now failover.Instant) {
 	a.obs.NextPhase(now, failover.PhasePromise)
 	for _, l := range a.ordered {
 		r := a.obs.Request(now, l.Run)
+		r.Upstream = a.upstreamAddress()
 		l.Peer.Send(wire.Frame{PromiseRequest: &r})
 	}
 	a.givePromise(a.obs.Request(now, a.Self), func(p failover.Promise) { a.obs.OnPromise(a.now(), p) })

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/wire"
 )
@@ -136,12 +137,17 @@ func (a *Agent) OnFrame(l *Link, f wire.Frame) {
 	case f.PreVoteReply != nil && f.PreVoteReply.From == l.Run:
 		a.obs.OnPreVoteReply(*f.PreVoteReply)
 	case f.PromiseRequest != nil && f.PromiseRequest.From == l.Run:
-		a.givePromise(*f.PromiseRequest, func(p failover.Promise) { l.Peer.Send(wire.Frame{Promise: &p}) })
+		a.givePromise(*f.PromiseRequest, func(p failover.Promise) {
+			l.Peer.Send(wire.Frame{Promise: &p})
+			a.expect(p, f.PromiseRequest.Upstream)
+		})
 	case f.Promise != nil && f.Promise.From == l.Run:
 		a.obs.OnPromise(now, *f.Promise)
 	case f.Released != nil && f.Released.Run == l.Run:
 		a.Log.Info("The primary released its right", "primary", l.Run.Member, "epoch", f.Released.Epoch, "target", f.Released.Target)
 		a.obs.OnRelease(now, *f.Released)
+	case f.Stopping != nil && f.Stopping.Run == l.Run:
+		a.obs.OnStopping(now, *f.Stopping)
 	case f.PositionRequest != nil:
 		a.answerPosition(l, *f.PositionRequest)
 	case f.Position != nil:
@@ -224,6 +230,13 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 		}
 		a.detach(drain, func(cut bool) { answer(a.obs.Promised(a.now(), r, cut)) })
 	})
+}
+
+// expect prepares for the candidate that a promise was given to.
+func (a *Agent) expect(p failover.Promise, upstream string) {
+	if e, can := a.Engine.(engine.Expecter); can && p.Given && upstream != "" {
+		e.Expect(upstream)
+	}
 }
 
 func (a *Agent) broadcast(f wire.Frame) {

@@ -91,6 +91,8 @@ func (p fakeProcesses) Start(engine.Process) (int, error) {
 	return 100 + p.s.ids, p.s.call("start", "")
 }
 
+func (p fakeProcesses) Kill() error { return nil }
+
 func (p fakeProcesses) KillAll(context.Context) error {
 	err := p.s.call("kill", "")
 	if err == nil {

@@ -54,6 +54,8 @@ type Guard interface {
 // Processes are the children of PID 1; internal/supervisor has the real ones.
 type Processes interface {
 	Start(p engine.Process) (pid int, err error)
+	// Kill sends every process but the caller its end, and waits for nothing: what ends may finish the call it is in.
+	Kill() error
 	// KillAll kills every process but the caller and returns when each child is reaped.
 	KillAll(ctx context.Context) error
 }

@@ -67,6 +67,12 @@ func (a Quorum) Equal(b Quorum) bool {
 	return a.Replicas == b.Replicas && slices.Equal(a.Members, b.Members)
 }
 
+// Expecter is an engine that can connect to one that it may be told to follow soon, so that Follow then takes less time.
+type Expecter interface {
+	// Expect returns at once; what comes of it shows in Follow alone.
+	Expect(address string)
+}
+
 // Engine drives one engine. Every call has the deadline of its context; none retries.
 type Engine interface {
 	// Process starts it so that nobody outside the pod reaches it. An engine may need several processes one after another

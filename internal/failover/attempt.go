@@ -50,7 +50,7 @@ type Attempt struct {
 	Promised   Instant // when promises and evidence were complete
 	Asked      bool    // a handover
 	handedOver []Epoch // sets whose primary released its right at a position that this member has
-	// Released: the holder itself gave its right up, so there is nobody to disturb and no need to ask first.
+	// Released: the holder itself gave its right up, or is about to, so there is nobody to disturb and no need to ask first.
 	Released bool
 }
 
@@ -64,7 +64,7 @@ type Arrived struct {
 func (o *Observation) Begin(now Instant, id int64, detected Instant) *Attempt {
 	o.Attempt = &Attempt{ID: id, Epoch: o.Lease.Epoch + 1, Version: o.Lease.Version, Holder: o.Lease.Holder,
 		Phase: PhasePreVote, Detected: detected, Began: now, PreVotes: map[string]PreVoteReply{}, Promises: map[string]Arrived{},
-		Asked: o.Release != nil && o.Release.Target == o.Self.Member, Released: o.HolderReleased(now)}
+		Asked: o.Release != nil && o.Release.Target == o.Self.Member, Released: o.HolderReleased(now) || o.stops(o.Lease.Holder, o.Lease.Epoch)}
 	return o.Attempt
 }
 
@@ -76,7 +76,7 @@ func (o *Observation) HolderReleased(now Instant) bool {
 
 // HolderGone reports whether the holder that a request is about cannot send any more.
 func (o *Observation) HolderGone(now Instant, r Request) bool {
-	if _, ok := o.noWait(now, r.Holder, r.Known); ok {
+	if _, ok := o.noWait(now, r.Holder, r.Known); ok || o.stops(r.Holder, r.Known) {
 		return true
 	}
 	return slices.ContainsFunc(r.Reasons, func(e Evidence) bool { return e.Run == r.Holder })
@@ -110,6 +110,9 @@ func (o *Observation) Request(now Instant, to Run) Request {
 	}
 	if o.Release != nil {
 		r.Release = &o.Release.Release
+	}
+	if o.Stopping != nil {
+		r.Stopping = &o.Stopping.Stopping
 	}
 	return r
 }

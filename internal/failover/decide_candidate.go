@@ -34,6 +34,9 @@ func reasonToStand(now Instant, o *Observation, d *Decision) (Instant, bool) {
 	if o.pendingProof(now, o.Lease.Holder) > 0 {
 		return o.proofSince(o.Lease.Holder), true // votes are collected meanwhile; the grant waits until it counts
 	}
+	if o.stops(o.Lease.Holder, o.Lease.Epoch) {
+		return o.Stopping.At, true // as much is done meanwhile as can be
+	}
 	in := o.SuspectIn(now)
 	if in > 0 {
 		d.lookAgainIn(in)

@@ -63,17 +63,21 @@ type Evidence struct {
 
 // Request asks a member for a pre-vote or a promise.
 type Request struct {
-	From    Run      `json:"from"`
-	To      Run      `json:"to"`
-	ID      int64    `json:"id"` // one attempt of one candidate
-	Epoch   Epoch    `json:"epoch"`
-	Version string   `json:"version"` // resourceVersion of the Lease it is asked under
-	Holder  Run      `json:"holder"`
-	Known   Epoch    `json:"known"` // the Lease's epoch: Epoch − 1
-	Reasons Reasons  `json:"reasons"`
-	Rank    Rank     `json:"rank"`
-	Sent    Instant  `json:"sent"`
-	Release *Release `json:"release,omitempty"` // travels with the request, rule PreVote
+	From    Run     `json:"from"`
+	To      Run     `json:"to"`
+	ID      int64   `json:"id"` // one attempt of one candidate
+	Epoch   Epoch   `json:"epoch"`
+	Version string  `json:"version"` // resourceVersion of the Lease it is asked under
+	Holder  Run     `json:"holder"`
+	Known   Epoch   `json:"known"` // the Lease's epoch: Epoch − 1
+	Reasons Reasons `json:"reasons"`
+	Rank    Rank    `json:"rank"`
+	Sent    Instant `json:"sent"`
+	// Upstream is the candidate's engine (host:port), for who promises and may follow it soon.
+	Upstream string   `json:"upstream,omitempty"`
+	Release  *Release `json:"release,omitempty"` // travels with the request, rule PreVote
+	// Stopping travels with it too.
+	Stopping *Stopping `json:"stopping,omitempty"`
 }
 
 // Reasons is the evidence the candidate holds itself.
@@ -109,6 +113,13 @@ type Promise struct {
 	Lower    []LowerAcknowledgement `json:"lower,omitempty"`
 	// Contradicts says that the member got a frame from the old run after the candidate saw it end.
 	Contradicts bool `json:"contradicts,omitempty"`
+}
+
+// Stopping is the irrevocable word of a run that it fences itself and will not serve an epoch again. Its engine may not be dead
+// yet, so it is a reason to stand and to promise, and evidence of nothing: Released follows.
+type Stopping struct {
+	Run   Run   `json:"run"`
+	Epoch Epoch `json:"epoch"`
 }
 
 // Release is the irrevocable word of a run that it fenced itself completely in an epoch.

@@ -94,6 +94,12 @@ type Proof struct {
 	Since Instant
 }
 
+// HeldStopping is a Stopping with the instant at which it arrived.
+type HeldStopping struct {
+	Stopping
+	At Instant
+}
+
 // HeldRelease is a Release with the instant at which it arrived.
 type HeldRelease struct {
 	Release
@@ -126,8 +132,10 @@ type Observation struct {
 	Given   []Given
 	Proofs  []Proof
 	Release *HeldRelease
-	Links   map[string]Link
-	open    map[Run]int // connections by run
+	// Stopping is the word of the Lease's holder that it fences itself; nil: it did not give it.
+	Stopping *HeldStopping
+	Links    map[string]Link
+	open     map[Run]int // connections by run
 	// Gone are pods that can never start again, by member: the operator's proof (rule JointVoters).
 	Gone map[string]string
 
@@ -183,6 +191,9 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 	o.checkAttempt(l)
 	if o.Release != nil && (o.Release.Epoch != l.Epoch || o.Release.Run != l.Holder) {
 		o.Release = nil
+	}
+	if o.Stopping != nil && !o.stops(l.Holder, l.Epoch) {
+		o.Stopping = nil
 	}
 	if l.Epoch > 0 && l.Terms.Released == l.Epoch { // the holder wrote it for those who did not hear it
 		o.OnProof(now, Evidence{Kind: Released, Run: l.Holder, Epoch: l.Epoch})
@@ -294,6 +305,19 @@ func (o *Observation) OnRelease(now Instant, r Release) {
 	if r.Epoch >= o.Lease.Epoch {
 		o.OnProof(now, Evidence{Kind: Released, Run: r.Run, Epoch: r.Epoch})
 	}
+}
+
+// OnStopping takes in the word of a run that it is fencing itself.
+func (o *Observation) OnStopping(now Instant, s Stopping) {
+	if s.Run == o.Lease.Holder && s.Epoch == o.Lease.Epoch && o.Stopping == nil {
+		o.Stopping = &HeldStopping{Stopping: s, At: now}
+	}
+}
+
+// stops reports whether a run said that it fences itself in an epoch.
+func (o *Observation) stops(run Run, epoch Epoch) bool {
+	s := o.Stopping
+	return s != nil && s.Run == run && s.Epoch == epoch
 }
 
 // OnDropping takes in that this holder is about to drop the old list of members. Until it sees a later version of the Lease

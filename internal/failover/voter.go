@@ -212,6 +212,9 @@ func (o *Observation) missesHolder(now Instant, r Request) (bool, string) {
 	if _, ok := o.noWait(now, r.Holder, r.Known); ok {
 		return true, ""
 	}
+	if o.stops(r.Holder, r.Known) {
+		return true, ""
+	}
 	if r.Release != nil && r.Release.Run == r.Holder && r.Release.Epoch == r.Known {
 		return true, ""
 	}
@@ -247,6 +250,9 @@ func (o *Observation) OnPreVote(now Instant, r Request) PreVoteReply {
 func (o *Observation) takeFrom(now Instant, r Request) {
 	if r.Release != nil && r.Known == o.Lease.Epoch {
 		o.OnRelease(now, *r.Release)
+	}
+	if r.Stopping != nil && r.Known == o.Lease.Epoch {
+		o.OnStopping(now, *r.Stopping)
 	}
 }
 

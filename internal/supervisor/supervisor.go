@@ -104,6 +104,15 @@ func (s *Supervisor) Start(p engine.Process) (int, error) {
 	return pid, nil
 }
 
+// Kill sends every process but the caller SIGKILL. None of them does anything of its own from then on; one may be reaped later,
+// when the call that it is in has ended, and something may have forked meanwhile.
+func (s *Supervisor) Kill() error {
+	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("killing every process of the engine: %w", err)
+	}
+	return nil
+}
+
 // KillAll kills every process but the caller and returns when each child is reaped. Killing one pid would not do:
 // a PostgreSQL backend was seen to commit for 4 s after its postmaster's SIGKILL.
 func (s *Supervisor) KillAll(ctx context.Context) error {
@@ -114,8 +123,8 @@ func (s *Supervisor) KillAll(ctx context.Context) error {
 	again := time.NewTicker(2 * time.Millisecond) // something may have forked between two kills
 	defer again.Stop()
 	for {
-		if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("killing every process of the engine: %w", err)
+		if err := s.Kill(); err != nil {
+			return err
 		}
 		select {
 		case s.poke <- unix.SIGCHLD:

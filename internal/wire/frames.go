@@ -16,6 +16,7 @@ type Frame struct {
 	PromiseRequest  *failover.Request         `json:"promiseRequest,omitempty"`
 	Promise         *failover.Promise         `json:"promise,omitempty"`
 	Released        *failover.Release         `json:"released,omitempty"`
+	Stopping        *failover.Stopping        `json:"stopping,omitempty"`
 	Position        *PositionReport           `json:"position,omitempty"`
 	PositionRequest *PositionRequest          `json:"positionRequest,omitempty"`
 	WatchStatus     *WatchStatus              `json:"watchStatus,omitempty"`

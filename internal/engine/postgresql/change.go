@@ -31,20 +31,20 @@ func (p *PostgreSQL) change(st step, w wish) func() error {
 	case finishCopy:
 		return func() error {
 			// The wish goes last, since it is what leads here again. A copy needs nobody to become readable.
-			if err := removeDurably(d.note(emptyFile), d.note(tornFile), d.note(catchFile)); err != nil {
+			if err := d.drop(emptyFile, tornFile, catchFile); err != nil {
 				return err
 			}
-			return removeDurably(d.note(wishFile))
+			return d.drop(wishFile)
 		}
 	case finishRewind:
 		return func() error {
 			if err := saveJSON(d.note(catchFile), catchUp{Address: w.Address, System: w.System}); err != nil {
 				return err
 			}
-			if err := removeDurably(d.note(tornFile)); err != nil {
+			if err := d.drop(tornFile); err != nil {
 				return err
 			}
-			return removeDurably(d.note(wishFile)) // last, as above
+			return d.drop(wishFile) // last, as above
 		}
 	case copyInstead:
 		return func() error { return p.copyInstead(w) }
@@ -74,7 +74,7 @@ func (p *PostgreSQL) copyInstead(w wish) error {
 		w.Attempts = maxAttempts - 1 // what was spent on rewinding leaves one copy at least
 	}
 	if whole {
-		if err := removeDurably(p.disk.note(tornFile)); err != nil {
+		if err := p.disk.drop(tornFile); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func (p *PostgreSQL) condemn() error {
 	if err := saveJSON(p.disk.note(wishFile), w); err != nil {
 		return err
 	}
-	return removeDurably(p.disk.note(catchFile))
+	return p.disk.drop(catchFile)
 }
 
 // disarm leaves a wish that is not tried again until somebody asks; what it was is kept for its attempts.

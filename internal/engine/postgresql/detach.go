@@ -33,7 +33,7 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 		if err := p.apply(ctx, c, settings{standbys: nobody}); err != nil {
 			return err
 		}
-		if err := removeDurably(p.disk.note(catchFile)); err != nil {
+		if err := p.disk.drop(catchFile); err != nil {
 			return err
 		}
 		if err := p.cut(ctx, c); err != nil {

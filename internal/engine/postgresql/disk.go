@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // Names below the data volume. The cluster is in a folder of its own, so that another can take its place by a rename.
@@ -28,11 +29,40 @@ const (
 var clusters = []string{dataDir, initDir, copyDir, oldDir}
 
 // disk is the data volume, and the WAL volume where there is one.
-type disk struct{ dir, wal string }
+type disk struct {
+	dir, wal string
+	// absent are the notes that are known not to come back after a power cut; nil: nothing is known.
+	absent *sync.Map
+}
 
 func (d disk) path(name string) string  { return filepath.Join(d.dir, name) }
 func (d disk) note(name string) string  { return filepath.Join(d.dir, stateDir, name) }
 func (d disk) cluster(name string) bool { return exists(filepath.Join(d.dir, name, "PG_VERSION")) }
+
+// drop removes notes durably. Of one that was removed so before and is not there the disk is not asked again: it takes its time
+// when others write, and drop is in the way of each failover.
+func (d disk) drop(names ...string) error {
+	var paths []string
+	for _, name := range names {
+		path := d.note(name)
+		if d.absent != nil {
+			if _, known := d.absent.Load(path); known && !exists(path) {
+				continue
+			}
+			d.absent.Delete(path)
+		}
+		paths = append(paths, path)
+	}
+	if err := removeDurably(paths...); err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if d.absent != nil {
+			d.absent.Store(path, true)
+		}
+	}
+	return nil
+}
 
 // hasData reports whether the volume holds data that is, or may be, the service's own. While a new cluster is being made there is
 // none. A step may rename between the looks, so the first is repeated; who makes a cluster marks it before it becomes the data.

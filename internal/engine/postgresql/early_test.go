@@ -48,6 +48,42 @@ func TestFollowsBeforeThePromotion(t *testing.T) {
 	}
 }
 
+// A connection that was made beforehand is the one that Follow uses. One that nobody asks for ends by itself, as does one to a
+// server that is not followed after all.
+func TestExpected(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, engine.Quorum{})
+	for _, m := range []*member{a, b} {
+		m.running()
+	}
+	const senders = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'db-1.%' AND application_name LIKE '%" + rejoining + "'"
+	open := func(want string) {
+		t.Helper()
+		until(t, want+" connections beforehand", func() bool { return a.admin(senders) == want })
+	}
+	b.Expect(a.address)
+	open("1")
+	b.Expect("127.0.0.1:1")
+	open("0")
+	if c := b.takeExpected(within(t), a.address); c != nil {
+		t.Error("it took a connection to another server for one to this")
+	}
+	b.Expect(a.address)
+	open("1")
+	c := b.takeExpected(within(t), a.address)
+	if c == nil {
+		t.Fatal("the connection that was made beforehand is not used")
+	}
+	if again := b.takeExpected(within(t), a.address); again != nil {
+		t.Error("it was given away twice")
+	}
+	c.close()
+	open("0")
+	b.Expect(a.address)
+	open("1")
+	open("0") // after expectFor
+}
+
 // letIn opens the door to members as the first half of a promotion does.
 func (m *member) letIn() {
 	m.t.Helper()

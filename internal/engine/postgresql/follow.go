@@ -58,9 +58,11 @@ func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (find
 		return f, err
 	}
 	until := time.Now().Add(promotionTime)
-	remote, err := p.dialAtPromotion(ctx, address, until)
-	if err != nil {
-		return f, err
+	remote := p.takeExpected(ctx, address)
+	if remote == nil {
+		if remote, err = p.dialAtPromotion(ctx, address, until); err != nil {
+			return f, err
+		}
 	}
 	defer remote.close()
 	if goesOn, err := p.goesOnFrom(ctx, remote, own, until); err != nil || goesOn {
@@ -319,7 +321,7 @@ func (p *PostgreSQL) redirectCatchUp(address string) error {
 
 // stream follows under this member's own name.
 func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error {
-	if err := removeDurably(p.disk.note(wishFile), p.disk.note(catchFile)); err != nil {
+	if err := p.disk.drop(wishFile, catchFile); err != nil {
 		return err
 	}
 	s := settings{conninfo: p.conninfo(address, p.config.ApplicationName), slot: slotName(p.config.Member), standbys: nobody}

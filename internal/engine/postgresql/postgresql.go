@@ -55,6 +55,7 @@ type PostgreSQL struct {
 	linkLostAt time.Time
 	slotsDue   time.Time     // when members that did not come are held WAL for
 	quorum     engine.Quorum // in force
+	expected   *expected     // a connection to who may be the next primary
 	pending    *wish         // what must be done to the data, before anybody was told that it will be lost
 }
 
@@ -62,12 +63,14 @@ type PostgreSQL struct {
 func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *PostgreSQL {
 	wanted := config.Reloadable()
 	config.Parameters, config.HBA = nil, nil // they change: see tuning
-	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
+	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir, absent: &sync.Map{}}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
 }
 
 var (
 	_ engine.Engine = (*PostgreSQL)(nil)
 	_ engine.Keeper = (*PostgreSQL)(nil)
+
+	_ engine.Expecter = (*PostgreSQL)(nil)
 )
 
 // Port clients connect to.

@@ -172,6 +172,6 @@ func (p *PostgreSQL) endCatchUp(ctx context.Context) error {
 		if err := p.apply(ctx, c, settings{standbys: nobody}); err != nil {
 			return err
 		}
-		return removeDurably(p.disk.note(catchFile))
+		return p.disk.drop(catchFile)
 	})
 }

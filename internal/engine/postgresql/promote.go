@@ -23,7 +23,7 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 	}
 	err = p.with(ctx, &p.orders, func(c *conn) error {
 		// From here on the data is the service's own: nothing that was wished for it before may happen to it.
-		if err := removeDurably(p.disk.note(wishFile), p.disk.note(catchFile), p.disk.note(emptyFile)); err != nil {
+		if err := p.disk.drop(wishFile, catchFile, emptyFile); err != nil {
 			return err
 		}
 		p.setPending(nil)

@@ -307,12 +307,20 @@ func (p *processes) Start(engine.Process) (int, error) {
 	return p.l.proc.pid, nil
 }
 
+// Kill leaves the end to KillAll, which always comes with it.
+func (p *processes) Kill() error { return nil }
+
+// KillAll: what is killed does nothing more of its own, but may take long to be gone.
 func (p *processes) KillAll(context.Context) error {
+	s := p.l.s
 	if p.l.proc != nil {
 		p.l.proc.end()
 	}
 	p.l.guard.pid = 0
-	p.l.cost += p.l.s.between(0.5, 8)
+	p.l.cost += s.between(0.5, 8)
+	if s.chance(0.2) {
+		p.l.cost += s.between(0, 120) // a busy machine
+	}
 	return nil
 }
 

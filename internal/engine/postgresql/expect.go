@@ -1,0 +1,87 @@
+package postgresql
+
+import (
+	"context"
+	"time"
+)
+
+// expectFor is how long a connection to a server that was expected to be the next primary is kept: a takeover that was promised
+// follows at once, or does not come.
+const expectFor = 2 * time.Second
+
+// expected is a connection to a server that this member was not told to follow yet.
+type expected struct {
+	address string
+	made    chan struct{} // closed when conn is there or will not be
+	conn    *conn
+}
+
+// Expect connects to the server at address beforehand. The connection, for which each side makes a process and keys, is then no part of the
+// time until the new primary has the replica that its commits wait for.
+func (p *PostgreSQL) Expect(address string) {
+	e := &expected{address: address, made: make(chan struct{})}
+	p.expect(e)
+	go func() {
+		defer close(e.made)
+		ctx, cancel := context.WithTimeout(context.Background(), expectFor)
+		defer cancel()
+		e.conn, _ = p.dialAtPromotion(ctx, address, time.Now().Add(promotionTime)) // Follow tries again, and says why it fails
+	}()
+	time.AfterFunc(expectFor, func() {
+		if p.unexpect(func(now *expected) bool { return now == e }) != nil {
+			e.close()
+		}
+	})
+}
+
+// expect replaces what was expected.
+func (p *PostgreSQL) expect(e *expected) {
+	before := p.unexpect(func(*expected) bool { return true })
+	p.mu.Lock()
+	p.expected = e
+	p.mu.Unlock()
+	if before != nil {
+		go before.close()
+	}
+}
+
+// unexpect takes what is expected away, if it is the right one.
+func (p *PostgreSQL) unexpect(right func(*expected) bool) *expected {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.expected
+	if e == nil || !right(e) {
+		return nil
+	}
+	p.expected = nil
+	return e
+}
+
+// takeExpected is the connection to address that was made beforehand; nil: there is none that answers.
+func (p *PostgreSQL) takeExpected(ctx context.Context, address string) *conn {
+	e := p.unexpect(func(e *expected) bool { return e.address == address })
+	if e == nil {
+		return nil
+	}
+	select {
+	case <-e.made:
+	case <-ctx.Done():
+		go e.close()
+		return nil
+	}
+	if e.conn == nil {
+		return nil
+	}
+	if _, err := inRecovery(ctx, e.conn); err != nil {
+		e.conn.close()
+		return nil
+	}
+	return e.conn
+}
+
+func (e *expected) close() {
+	<-e.made
+	if e.conn != nil {
+		e.conn.close()
+	}
+}
