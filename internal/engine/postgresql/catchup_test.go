@@ -2,9 +2,12 @@ package postgresql
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"understudy.dev/understudy/internal/engine"
@@ -76,5 +79,61 @@ func TestCatchUpIsLedToTheNextPrimary(t *testing.T) {
 	}
 	if got, want := a.sql("SELECT count(*) FROM t"), c.sql("SELECT count(*) FROM t"); got != want {
 		t.Errorf("%s rows, want %s", got, want)
+	}
+}
+
+// A primary that is killed before its first checkpoint can be read again before it has replayed what it wrote, and seems to have no
+// more than the next one. It is compared only when it has.
+func TestFollowWaitsForTheReplay(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, engine.Quorum{})
+	c := newMember(t, 2).start().running().follows(a)
+	r, _ := a.report()
+	for _, m := range []*member{b, c} {
+		m.reaches(r.Offset)
+	}
+	a.kill()
+	pid, err := strconv.Atoi(b.admin("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	b.promote(engine.Quorum{Replicas: 1, Members: []string{"db-2.uid2"}})
+	c.follows(b)
+	b.sql("INSERT INTO t VALUES (1)")
+	r, _ = b.report()
+	c.reaches(r.Offset)
+	if _, err := c.Detach(within(t), 0); err != nil {
+		t.Fatal(err)
+	}
+	b.sql("SET synchronous_commit = local; INSERT INTO t VALUES (2)") // lost
+	b.mu.Lock()
+	b.sabotage = func(proc *engine.Process) { // it replays no commit until this is taken away
+		if strings.HasSuffix(proc.Path, "/postgres") {
+			proc.Args = append(proc.Args, "-c", "recovery_min_apply_delay=1h")
+		}
+	}
+	b.mu.Unlock()
+	b.crash()
+	c.promote(engine.Quorum{})
+	until(t, "b can be read", func() bool {
+		if b.stageNow() != runServer {
+			return false
+		}
+		conn, err := b.dial(within(t))
+		if err != nil {
+			return false
+		}
+		conn.close()
+		return true
+	})
+	err = b.follow(within(t), c.address)
+	if !errors.Is(err, engine.ErrLoading) {
+		t.Errorf("told to follow before it knows what it has: %v, want %v", err, engine.ErrLoading)
+	}
+	if got := b.admin("SHOW primary_conninfo"); got != "" {
+		t.Errorf("it follows with %s", got)
 	}
 }

@@ -20,6 +20,11 @@ func (p *PostgreSQL) Follow(ctx context.Context, address string) error {
 		return p.redirect(address)
 	}
 	err := p.with(ctx, &p.orders, func(c *conn) error {
+		// A primary that was killed before its first checkpoint can be read before it has replayed all that it wrote. It would seem to
+		// have less than the new primary, and follow it with more: PostgreSQL then asks for the same WAL again and again.
+		if caughtUp, err := p.replayed(ctx, c); err != nil || !caughtUp {
+			return errors.Join(err, p.redirectCatchUp(address))
+		}
 		f, err := p.examine(ctx, c, address)
 		if err != nil {
 			return fmt.Errorf("following %s: %w", address, err)
@@ -33,6 +38,18 @@ func (p *PostgreSQL) Follow(ctx context.Context, address string) error {
 		return p.redirectCatchUp(address)
 	}
 	return err
+}
+
+// replayed reports whether the server has replayed all that its files have, or is a primary.
+func (p *PostgreSQL) replayed(ctx context.Context, c *conn) (bool, error) {
+	p.mu.Lock()
+	known := p.caughtUp && p.life == c.life
+	p.mu.Unlock()
+	if known {
+		return true, nil
+	}
+	report, err := p.look(ctx, c)
+	return !report.Loading, err
 }
 
 // finding is what following an address takes.

@@ -53,6 +53,7 @@ type PostgreSQL struct {
 	wroteAt    time.Time
 	knockedAt  time.Time
 	linkLostAt time.Time
+	linkUpAt   time.Time     // since when each look found it up
 	slotsDue   time.Time     // when members that did not come are held WAL for
 	quorum     engine.Quorum // in force
 	expected   *expected     // a connection to who may be the next primary

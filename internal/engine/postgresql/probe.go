@@ -18,6 +18,8 @@ const (
 	knockEvery = 5 * time.Second
 	// linkPatience is how long a link may stay down before the data is compared again: the primary may have let go of the WAL.
 	linkPatience = 10 * time.Second
+	// linkSteady is how long it must have been up each time that somebody looked.
+	linkSteady = time.Second
 )
 
 // Probe asks for role, position and link.
@@ -127,7 +129,13 @@ func (p *PostgreSQL) knock(ctx context.Context) error {
 // watchLink lets go of the data that a copy replaced once the copy streams, and looks anew at a link that stays down.
 func (p *PostgreSQL) watchLink(r engine.Report) error {
 	p.mu.Lock()
-	if r.LinkUp || p.upstream == "" {
+	if !r.LinkUp {
+		p.linkUpAt = time.Time{}
+	} else if p.linkUpAt.IsZero() {
+		p.linkUpAt = time.Now()
+	}
+	// One that ends and comes again, as with a primary whose history is another, is no link.
+	if steady := r.LinkUp && time.Since(p.linkUpAt) > linkSteady; steady || p.upstream == "" {
 		p.linkLostAt = time.Now()
 	}
 	late := time.Since(p.linkLostAt) > linkPatience
