@@ -234,7 +234,7 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 
 // expect prepares for the candidate that a promise was given to.
 func (a *Agent) expect(p failover.Promise, upstream string) {
-	if e, can := a.Engine.(engine.Expecter); can && p.Given && upstream != "" {
+	if e, can := a.Engine.(engine.Expecter); can && p.Given && p.Cut && upstream != "" && a.obs.Engine.State == failover.EngineRunning {
 		e.Expect(upstream)
 	}
 }

@@ -25,7 +25,8 @@ func (p *PostgreSQL) Expect(address string) {
 		defer close(e.made)
 		ctx, cancel := context.WithTimeout(context.Background(), expectFor)
 		defer cancel()
-		e.conn, _ = p.dialAtPromotion(ctx, address, time.Now().Add(promotionTime)) // Follow tries again, and says why it fails
+		// Once: what is tried again and again takes the processor from the takeover. Follow tries again, and says why it fails.
+		e.conn, _ = p.dialPrimary(ctx, address)
 	}()
 	time.AfterFunc(expectFor, func() {
 		if p.unexpect(func(now *expected) bool { return now == e }) != nil {

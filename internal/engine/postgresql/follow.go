@@ -343,11 +343,14 @@ func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error 
 	}
 	s := settings{conninfo: p.conninfo(address, p.config.ApplicationName), slot: slotName(p.config.Member), standbys: nobody}
 	p.setUpstream(address)
+	if err := p.writeDoor(c.life, following); err != nil { // one reload for both: each wakes every process of the server
+		return err
+	}
 	if err := p.apply(ctx, c, s); err != nil {
 		return err
 	}
 	p.offerSlots(ctx, c)
-	return p.setDoor(ctx, c, following)
+	return p.proveDoor(ctx)
 }
 
 func (p *PostgreSQL) setUpstream(address string) {

@@ -127,6 +127,11 @@ func (p *PostgreSQL) applyFiles(ctx context.Context, c *conn) error {
 	if err := p.apply(ctx, c, s); err != nil {
 		return err
 	}
+	return p.proveDoor(ctx)
+}
+
+// proveDoor returns when pg_hba.conf, as it was before the last reload, is what everybody is judged by.
+func (p *PostgreSQL) proveDoor(ctx context.Context) error {
 	proof, err := p.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("verifying pg_hba.conf: %w", err)
