@@ -153,6 +153,15 @@ type PostgreSQLSpec struct {
 	// +optional
 	PasswordSecretRef *SecretKeyReference `json:"passwordSecretRef,omitempty"`
 
+	// import begins the service with data of an earlier server, instead of an empty database. It is the data directory of a server of
+	// the image's major version that was stopped, or a snapshot or base backup of one with the WAL that it needs, on
+	// PersistentVolumeClaim data-NAME-0, made beforehand and owned by template.userID; the other members copy it. The directory
+	// becomes the service's own. Roles, databases and passwords stay; the role postgres and the owner and database named above are made
+	// where absent; postgresql.conf and pg_hba.conf are left unread: see parameters and hostBasedAuthentication. Once the service
+	// has opened, this field has no effect.
+	// +optional
+	Import *ImportSpec `json:"import,omitempty"`
+
 	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
 	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
 	// Understudy sets, so give it to people and migrations, not to applications.
@@ -191,6 +200,18 @@ type PostgreSQLSpec struct {
 	// +listType=atomic
 	// +optional
 	HostBasedAuthentication []string `json:"hostBasedAuthentication,omitempty"`
+}
+
+// ImportSpec names data of an earlier PostgreSQL server.
+type ImportSpec struct {
+	// path of the data directory from the volume's root; a dot is the root itself.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/') && !self.matches('(^|/)[.][.](/|$)')",message="engine.postgresql.import.path is a path below the volume's root: no leading slash and no .."
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([.]/)*(data([.](init|copy|old|import|trash.*))?|lost|understudy|lost[+]found)(/|$)')",message="engine.postgresql.import.path names a folder that the members use themselves (data, data.*, lost, understudy): rename it"
+	// +kubebuilder:default=.
+	// +optional
+	Path string `json:"path,omitempty"`
 }
 
 // SynchronousCommit is what a commit waits for at a replica.

@@ -122,6 +122,7 @@ func (a *Agent) Begin() error {
 	if err := a.recallData(); err != nil {
 		return err
 	}
+	a.settleImport()
 	a.probeAgain()
 	a.watchConfig()
 	return nil

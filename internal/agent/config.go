@@ -34,6 +34,7 @@ func (a *Agent) watchConfig() {
 			tuned, err = r.Reconfigure(ctx, config)
 		}, func() {
 			a.Config.PostgreSQL = config.PostgreSQL
+			a.settleImport()
 			a.onConfigured(tuned, loadErr, err)
 			a.watchConfig()
 		})

@@ -94,6 +94,10 @@ func (a *Agent) startEngine(now failover.Instant) {
 		a.wakeIn(wait)
 		return
 	}
+	if !a.settleImport() {
+		a.wakeIn(100 * time.Millisecond)
+		return
+	}
 	if a.Engine.Listens() {
 		a.endRelay()
 	}

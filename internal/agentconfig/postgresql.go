@@ -28,10 +28,20 @@ type PostgreSQL struct {
 	// Locale and Encoding of the databases; empty: C.UTF-8 and UTF8.
 	Locale   string `json:"locale,omitempty"`
 	Encoding string `json:"encoding,omitempty"`
+	// Import, if set, says where data is that becomes that of a new service.
+	Import *Import `json:"import,omitempty"`
 	// TLS, if set, is used for clients and between members, who then log in with their certificates.
 	TLS *PostgreSQLTLS `json:"tls,omitempty"`
 	// KeepLostBytes bounds how much WAL that nobody else has is kept aside when a member rejoins; 0: 64 MiB.
 	KeepLostBytes int64 `json:"keepLostBytes,omitempty"`
+}
+
+// Import names data of an earlier server.
+type Import struct {
+	// Member has it on its volume.
+	Member string `json:"member"`
+	// Path of the data directory from the volume's root; ".": that is it.
+	Path string `json:"path"`
 }
 
 // PostgreSQLTLS names the files of this member's certificate. Its common name is the member's name.

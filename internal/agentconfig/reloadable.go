@@ -22,11 +22,11 @@ func (r Reloadable) Digest() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Static is the configuration without what is reloadable: a member must be started anew for a change of it.
+// Static is the configuration without what a running member takes in, or does not care for any more: it must be started anew for a change of it.
 func (c Config) Static() Config {
 	if c.PostgreSQL != nil {
 		p := *c.PostgreSQL
-		p.Parameters, p.HBA = nil, nil
+		p.Parameters, p.HBA, p.Import = nil, nil, nil
 		c.PostgreSQL = &p
 	}
 	return c

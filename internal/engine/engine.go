@@ -73,6 +73,14 @@ type Expecter interface {
 	Expect(address string)
 }
 
+// Importer is an engine that may be configured to begin with data that was brought along.
+type Importer interface {
+	// Imports names the member on whose volume that data is, or is empty.
+	Imports() string
+	// Established says that the service has data of its own by now, so that nothing is imported any more. It comes before each Process.
+	Established(yes bool)
+}
+
 // Engine drives one engine. Every call has the deadline of its context; none retries.
 type Engine interface {
 	// Process starts it so that nobody outside the pod reaches it. An engine may need several processes one after another

@@ -56,6 +56,12 @@ var guards = []guard{
 		}
 		return ""
 	}},
+	{"ImportPending", func(_ Instant, o *Observation) string {
+		if by := o.ImportedBy; o.Lease.Terms.Opened == 0 && by != "" && by != o.Self.Member {
+			return "the service begins with data that " + by + " is to import: this member's own is empty"
+		}
+		return ""
+	}},
 	{notSynchronised, func(_ Instant, o *Observation) string {
 		if o.Lease.Terms.Set() != nil {
 			return o.notNamed()

@@ -149,6 +149,8 @@ type Observation struct {
 	Preferred bool
 	// Leaving: the agent was asked to end.
 	Leaving bool
+	// ImportedBy is the member on whose volume data is that the service is to begin with; empty: it begins with none.
+	ImportedBy string
 	// ClockJumped: the wall clock jumped against CLOCK_BOOTTIME by more than the margin during this tenure (rule Clock).
 	ClockJumped bool
 	// Stalled is for how long this member itself did not run since it last heard the holder: that is no silence of others.

@@ -93,6 +93,9 @@ func postgresqlConfig(svc *v1alpha1.ReplicatedService) *agentconfig.PostgreSQL {
 	if svc.Spec.Storage != nil && svc.Spec.Storage.WAL != nil {
 		config.WALDir = names.WALDir
 	}
+	if p.Import != nil {
+		config.Import = &agentconfig.Import{Member: names.Member(svc.Name, 0), Path: p.Import.Path}
+	}
 	for i := range members(svc) {
 		config.Members = append(config.Members, names.Member(svc.Name, i))
 	}

@@ -12,13 +12,17 @@ func (p *PostgreSQL) change(st step, w wish) func() error {
 	d := p.disk
 	switch st {
 	case adoptInit:
-		return p.adoptInit
+		return func() error { return p.adopt(initDir) }
+	case takeImport:
+		return p.takeImport
+	case adoptImport:
+		return func() error { return p.adopt(importDir) }
 	case forgetInit:
 		return func() error {
 			if err := d.discard(initDir); err != nil {
 				return err
 			}
-			return d.forget("init", "bootstrap")
+			return d.forget("init", "bootstrap", "import")
 		}
 	case setAside:
 		return func() error { return renameDurably(d.path(dataDir), d.path(oldDir)) }
@@ -56,13 +60,13 @@ func (p *PostgreSQL) change(st step, w wish) func() error {
 	return nil
 }
 
-// adoptInit makes the new cluster the data, of which it is known before that it is nobody's.
-func (p *PostgreSQL) adoptInit() error {
+// adopt makes a new cluster the data, of which it is known before that it is not the service's yet.
+func (p *PostgreSQL) adopt(name string) error {
 	if err := writeDurably(p.disk.note(emptyFile), nil); err != nil {
 		return err
 	}
 	_ = os.Remove(p.data()) // an empty folder, such as a mount leaves
-	return renameDurably(p.disk.path(initDir), p.data())
+	return renameDurably(p.disk.path(name), p.data())
 }
 
 // copyInstead turns the wish for a rewind that failed into one for a copy. If the rewind said how it ended, and had not begun

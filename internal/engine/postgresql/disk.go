@@ -12,21 +12,22 @@ import (
 // Names below the data volume. The cluster is in a folder of its own, so that another can take its place by a rename.
 const (
 	dataDir   = "data"
-	initDir   = "data.init"  // a cluster being made
-	copyDir   = "data.copy"  // one being copied from the primary
-	oldDir    = "data.old"   // what a copy took the place of, until the copy is proven
-	trashDir  = "data.trash" // being removed
-	lostDir   = "lost"       // WAL that nobody else has
-	stateDir  = "understudy" // our notes:
-	emptyFile = "empty"      // the data was never part of the service
-	tornFile  = "torn"       // a rewind of the data began
+	initDir   = "data.init"   // a cluster being made
+	importDir = "data.import" // one that was brought along, being prepared
+	copyDir   = "data.copy"   // one being copied from the primary
+	oldDir    = "data.old"    // what a copy took the place of, until the copy is proven
+	trashDir  = "data.trash"  // being removed
+	lostDir   = "lost"        // WAL that nobody else has
+	stateDir  = "understudy"  // our notes:
+	emptyFile = "empty"       // the data was never part of the service
+	tornFile  = "torn"        // a rewind of the data began
 	wishFile  = "wish.json"
 	catchFile = "catch-up.json" // the data was rewound, and needs this primary's WAL before it can be read
 	lostFile  = "lost.json"
 )
 
 // clusters are the folders that may hold one.
-var clusters = []string{dataDir, initDir, copyDir, oldDir}
+var clusters = []string{dataDir, initDir, importDir, copyDir, oldDir}
 
 // disk is the data volume, and the WAL volume where there is one.
 type disk struct {
@@ -187,9 +188,9 @@ func (d disk) state() (diskState, wish, error) {
 	}
 	s := diskState{
 		Hopeless: catch.Starts >= maxStarts,
-		Data:     d.cluster(dataDir), Init: exists(d.path(initDir)), Copy: d.cluster(copyDir), Old: d.cluster(oldDir),
+		Data:     d.cluster(dataDir), Init: exists(d.path(initDir)), Import: d.cluster(importDir), Copy: d.cluster(copyDir), Old: d.cluster(oldDir),
 		Torn:     exists(d.note(tornFile)),
-		InitDone: d.done("init"), BootstrapDone: d.done("bootstrap"), CopyDone: d.done("copy"), RewindDone: d.done("rewind"),
+		InitDone: d.done("init"), BootstrapDone: d.done("bootstrap"), ImportDone: d.done("import"), CopyDone: d.done("copy"), RewindDone: d.done("rewind"),
 		Wish: w.Kind, Armed: w.Armed, Attempts: w.Attempts,
 	}
 	if !s.Data && exists(d.path(dataDir)) {

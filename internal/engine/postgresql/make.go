@@ -56,19 +56,29 @@ func (p *PostgreSQL) tellInit() error {
 // startBootstrap makes roles and database in the new cluster before any server runs on it: no one else can be there, and no
 // order's time is over before it is done.
 func (p *PostgreSQL) startBootstrap(bin string) (engine.Process, error) {
-	script, err := p.bootstrap()
+	lines, err := p.bootstrap()
 	if err != nil {
 		return engine.Process{}, err
+	}
+	return p.singleUser(bin, initDir, "bootstrap", lines)
+}
+
+// singleUser carries statements out in a cluster that no server runs on, each a line.
+func (p *PostgreSQL) singleUser(bin, cluster, kind string, lines []string) (engine.Process, error) {
+	for _, line := range lines {
+		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' }) {
+			return engine.Process{}, fmt.Errorf("making the database %q of owner %q: a name holds a control character: correct it", p.config.Database, p.config.Owner)
+		}
 	}
 	candidate := p.run("pg_hba.candidate")
 	if err := writeAtomically(candidate, []byte(strings.Join(slices.Concat(p.used().HBA, []string{""}), "\n")), false); err != nil {
 		return engine.Process{}, err
 	}
 	// With the service's parameters: what the data saw last is the least that a standby starts with.
-	args := append([]string{filepath.Join(bin, "postgres"), "--single"}, p.serverArgs(p.disk.path(initDir))...)
-	proc, err := p.recordedNamed(p.disk.note("bootstrap"), append(args, "-c", "hba_file="+candidate, "-c", "synchronous_standby_names=", "-c", "exit_on_error=on",
+	args := append([]string{filepath.Join(bin, "postgres"), "--single"}, p.serverArgs(p.disk.path(cluster))...)
+	proc, err := p.recordedNamed(p.disk.note(kind), append(args, "-c", "hba_file="+candidate, "-c", "synchronous_standby_names=", "-c", "exit_on_error=on",
 		"-c", "log_min_error_statement=panic", superuser))
-	proc.Stdin = []byte(script)
+	proc.Stdin = []byte(strings.Join(lines, "\n") + "\n")
 	return proc, err
 }
 
@@ -80,41 +90,37 @@ const judgeHBAStatement = "DO $$DECLARE fault text; BEGIN " +
 	"SELECT pg_catalog.string_agg(pg_catalog.format('line %s: %s', line_number, error), '; ') INTO fault FROM pg_catalog.pg_hba_file_rules WHERE error IS NOT NULL; " +
 	"IF fault IS NOT NULL THEN RAISE EXCEPTION '" + hbaFault + ": %: correct spec.engine.postgresql.hostBasedAuthentication', fault; END IF; END$$"
 
-// bootstrap is one statement a line, as the single-user server reads them.
-func (p *PostgreSQL) bootstrap() (string, error) {
+// bootstrap are the statements that make a new cluster the service's.
+func (p *PostgreSQL) bootstrap() ([]string, error) {
 	lines, err := p.replicatorStatements()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	lines = append([]string{judgeHBAStatement}, lines...)
 	if p.config.Owner != "" {
 		v, err := verifier("the owner's password", p.secrets.Owner)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		lines = append(lines, "CREATE ROLE "+quoteName(p.config.Owner)+" LOGIN PASSWORD "+quoteLiteral(v))
 	}
 	if p.config.Database != "" && p.config.Database != superuser {
 		lines = append(lines, "CREATE DATABASE "+quoteName(p.config.Database)+" OWNER "+quoteName(p.config.Owner))
 	}
-	for _, line := range lines {
-		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' }) {
-			return "", fmt.Errorf("making the database %q of owner %q: a name holds a control character: correct it", p.config.Database, p.config.Owner)
-		}
-	}
-	return strings.Join(lines, "\n") + "\n", nil
+	return lines, nil
 }
 
 // replicatorStatements make the members' own role.
 func (p *PostgreSQL) replicatorStatements() ([]string, error) {
-	lines := []string{"CREATE ROLE " + replicator + " LOGIN REPLICATION", "GRANT pg_monitor, pg_checkpoint TO " + replicator}
+	attributes := " LOGIN REPLICATION"
 	if p.secrets.Replication != "" {
 		v, err := verifier("the members' password", p.secrets.Replication)
 		if err != nil {
 			return nil, err
 		}
-		lines[0] += " PASSWORD " + quoteLiteral(v)
+		attributes += " PASSWORD " + quoteLiteral(v)
 	}
+	lines := []string{roleStatement(replicator, attributes), "GRANT pg_monitor, pg_checkpoint TO " + replicator}
 	// What pg_rewind reads the primary's files with.
 	for _, f := range []string{"pg_ls_dir(text, boolean, boolean)", "pg_stat_file(text, boolean)", "pg_read_binary_file(text)",
 		"pg_read_binary_file(text, bigint, bigint, boolean)"} {

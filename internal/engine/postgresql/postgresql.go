@@ -37,6 +37,8 @@ type PostgreSQL struct {
 	orders  session // for orders, so that neither waits for the other
 
 	changing atomic.Bool // passwords
+	settled  atomic.Bool // the service has data of its own
+	imports  atomic.Pointer[agentconfig.Import]
 
 	mu         sync.Mutex
 	proven     map[string]proven // by role
@@ -64,7 +66,9 @@ type PostgreSQL struct {
 func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *PostgreSQL {
 	wanted := config.Reloadable()
 	config.Parameters, config.HBA = nil, nil // they change: see tuning
-	return &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir, absent: &sync.Map{}}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
+	p := &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir, absent: &sync.Map{}}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
+	p.imports.Store(config.Import)
+	return p
 }
 
 var (
@@ -72,6 +76,7 @@ var (
 	_ engine.Keeper = (*PostgreSQL)(nil)
 
 	_ engine.Expecter = (*PostgreSQL)(nil)
+	_ engine.Importer = (*PostgreSQL)(nil)
 )
 
 // Port clients connect to.

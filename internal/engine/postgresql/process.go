@@ -53,7 +53,7 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 		if err := writeAtomically(p.run("postgresql.conf"), []byte(p.configuration()), false); err != nil {
 			return engine.Process{}, err
 		}
-		s.CheckDone = p.checked()
+		s.CheckDone, s.Importing = p.checked(), p.importing() != nil
 		st := next(s)
 		if change := p.change(st, w); change != nil {
 			if err := change(); err != nil {
@@ -101,22 +101,22 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 		proc, err = p.startInit(bin)
 	case runBootstrap:
 		proc, err = p.startBootstrap(bin)
+	case runImport:
+		proc, err = p.startImport(bin)
 	case runCopy:
 		proc, err = p.startCopy(bin, w)
 	case runRewind:
 		proc, err = p.startRewind(bin, w)
 	case runCheck:
-		cluster := p.data()
-		if !p.disk.cluster(dataDir) {
-			cluster = p.disk.path(initDir)
-		}
-		if err = prepareScratch(p.run(scratchDir), cluster); err == nil {
+		if err = prepareScratch(p.run(scratchDir), p.clusterToRun()); err == nil {
 			proc = p.recorded(p.checkName(), p.checkCommand(bin, p.run(scratchDir), p.run("postgresql.conf")))
 		}
 	case runServer:
 		proc, err = p.startServer(bin)
 	case tellInit:
 		err = p.tellInit()
+	case tellImport:
+		err = p.tellImport()
 	case refuseTorn:
 		w.Reason = p.lastReason(w)
 		err = w.gaveUp()
@@ -133,6 +133,16 @@ func (p *PostgreSQL) start(st step, w wish, bin string) (engine.Process, error) 
 	p.mu.Unlock()
 	proc.Step = st != runServer
 	return proc, nil
+}
+
+// clusterToRun is the cluster that the next server is to run on.
+func (p *PostgreSQL) clusterToRun() string {
+	for _, name := range []string{dataDir, importDir} {
+		if p.disk.cluster(name) {
+			return p.disk.path(name)
+		}
+	}
+	return p.disk.path(initDir)
 }
 
 // recorded is a command whose end is recorded in a file.
@@ -166,13 +176,8 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	if err := errors.Join(p.beginCatchUp(), p.countTrial()); err != nil {
 		return engine.Process{}, err
 	}
-	auto := filepath.Join(p.data(), "postgresql.auto.conf")
-	if raw, err := os.ReadFile(auto); err == nil {
-		if text := stripAutoConf(string(raw)); text != string(raw) {
-			if err := writeDurably(auto, []byte(text)); err != nil {
-				return engine.Process{}, err
-			}
-		}
+	if err := p.cleanAutoConf(p.data()); err != nil {
+		return engine.Process{}, err
 	}
 	for _, name := range []string{"recovery.signal", "promote", "promote.signal"} {
 		if err := os.Remove(filepath.Join(p.data(), name)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -184,6 +189,19 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	}
 	path := filepath.Join(bin, "postgres") // also as its own name, by which it looks for its files
 	return engine.Process{Path: path, Args: append([]string{path}, p.serverArgs(p.data())...), Dir: p.disk.dir, Env: environment()}, nil
+}
+
+// cleanAutoConf takes out of a cluster's postgresql.auto.conf what is ours alone.
+func (p *PostgreSQL) cleanAutoConf(cluster string) error {
+	auto := filepath.Join(cluster, "postgresql.auto.conf")
+	raw, err := os.ReadFile(auto)
+	if err != nil {
+		return nil // none: there is nothing in it
+	}
+	if text := stripAutoConf(string(raw)); text != string(raw) {
+		return writeDurably(auto, []byte(text))
+	}
+	return nil
 }
 
 // beginCatchUp leads a server on rewound data to the WAL that it needs to be readable, and counts it.

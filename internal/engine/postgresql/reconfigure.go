@@ -55,6 +55,7 @@ func (p *PostgreSQL) Reconfigure(ctx context.Context, config agentconfig.Config)
 	if config.PostgreSQL == nil {
 		return engine.Configuration{}, errors.New("configuring PostgreSQL: the configuration is of another engine")
 	}
+	p.imports.Store(config.PostgreSQL.Import)
 	want := config.PostgreSQL.Reloadable()
 	p.mu.Lock()
 	p.tuning.wanted = want

@@ -6,6 +6,8 @@ type step string
 const (
 	// Changes of files. Each can be repeated, and is over when the state of the disk says so.
 	adoptInit    step = "AdoptInit"    // the new cluster becomes the data
+	takeImport   step = "TakeImport"   // data that was brought along is moved to where it is prepared
+	adoptImport  step = "AdoptImport"  // it becomes the data
 	forgetInit   step = "ForgetInit"   // what is left of making it goes
 	setAside     step = "SetAside"     // the data makes room for a copy, and is kept
 	dropUnproven step = "DropUnproven" // a copy that never streamed makes room for the next; the good data stays aside
@@ -20,13 +22,15 @@ const (
 	// Processes.
 	runInit      step = "Init"
 	runBootstrap step = "Bootstrap"
+	runImport    step = "Import"
 	runCopy      step = "Copy"
 	runRewind    step = "Rewind"
 	runCheck     step = "Check"
 	runServer    step = "Server"
 
 	// tellInit says why a cluster could not be made; after that it is tried again.
-	tellInit step = "TellInit"
+	tellInit   step = "TellInit"
+	tellImport step = "TellImport" // the same of data that was brought along
 
 	// Dead ends, of which only a person leads out.
 	refuseTorn   step = "RefuseTorn"
@@ -53,12 +57,14 @@ type diskState struct {
 	// Data, Init, Copy and Old: the folder is there. Data and Old hold a cluster; Old is what was set aside for a copy that
 	// has not streamed yet, so while it is there Data is not proven.
 	Data, Init, Copy, Old bool
+	// Import: the folder of data that was brought along is there. Importing: it is to be, as this service is new.
+	Import, Importing bool
 	// Torn: a rewind of Data began and did not end well, so Data is no cluster any more.
 	Torn bool
 	// Hopeless: the server was started often enough on rewound data that never became readable.
 	Hopeless bool
 	// How the last process of each kind ended; CheckDone is of the configuration as it is now.
-	InitDone, BootstrapDone, CopyDone, RewindDone, CheckDone outcome
+	InitDone, BootstrapDone, ImportDone, CopyDone, RewindDone, CheckDone outcome
 	// What the data is to become, whether it is to be tried now, and how often it was.
 	Wish     wishKind
 	Armed    bool
@@ -74,7 +80,7 @@ func next(s diskState) step {
 		return restoreOld
 	case !s.Data:
 		return nextOfNothing(s)
-	case s.InitDone != unknown || s.BootstrapDone != unknown || s.Init:
+	case s.InitDone != unknown || s.BootstrapDone != unknown || s.ImportDone != unknown || s.Init:
 		return forgetInit
 	}
 	if st := nextOfWish(s); st != "" {
@@ -121,6 +127,14 @@ func nextOfCopied(s diskState) step {
 // nextOfNothing makes a cluster. One that was interrupted is made again from its beginning.
 func nextOfNothing(s diskState) step {
 	switch {
+	case s.Import && s.ImportDone == failed:
+		return tellImport
+	case s.Import && s.ImportDone == succeed:
+		return adoptImport
+	case s.Import:
+		return checkedFirst(s, runImport)
+	case s.Importing:
+		return takeImport
 	case s.InitDone == failed || s.BootstrapDone == failed:
 		return tellInit
 	case !s.Init || s.InitDone != succeed:
