@@ -53,6 +53,12 @@ func TestRefusals(t *testing.T) {
 		"a log's volume for an engine without one": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi"), WAL: &v1alpha1.WALStorageSpec{Size: resource.MustParse("1Gi")}}
 		}), "storage.wal needs engine.postgresql"},
+		"data to import from outside of the volume": {database(func(p *v1alpha1.PostgreSQLSpec) {
+			p.Import = &v1alpha1.ImportSpec{Path: "deep/../../other"}
+		}), "engine.postgresql.import.path is a path below the volume's root"},
+		"data to import from where the members have theirs": {database(func(p *v1alpha1.PostgreSQLSpec) {
+			p.Import = &v1alpha1.ImportSpec{Path: "./data/pgdata"}
+		}), "names a folder that the members use themselves"},
 		"no engine": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine.Redis = nil
 		}), "spec.engine: Required value"},

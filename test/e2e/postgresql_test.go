@@ -23,7 +23,7 @@ import (
 const postgresImage = "docker.io/library/postgres:15"
 
 // postgresql is a service of three members in which a commit waits for one replica.
-func postgresql(t *testing.T, namespace string) fixture {
+func postgresql(t *testing.T, namespace string, change func(*v1alpha1.ReplicatedService)) fixture {
 	t.Helper()
 	policy := shortLease(t, namespace)
 	storage := &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi"), Retention: v1alpha1.DeleteVolumes}
@@ -44,6 +44,9 @@ func postgresql(t *testing.T, namespace string) fixture {
 			}},
 		},
 	}
+	if change != nil {
+		change(obj)
+	}
 	if err := cluster.Create(t.Context(), obj); err != nil {
 		t.Fatalf("making service %s/%s: %v", namespace, obj.Name, err)
 	}
@@ -60,7 +63,7 @@ func postgresql(t *testing.T, namespace string) fixture {
 // TestPostgreSQL: a commit that was answered without a warning is on every later primary. On the test cluster it runs the list
 // of faults once, and what several clients read and wrote meanwhile is strictly serializable.
 func TestPostgreSQL(t *testing.T) {
-	f := postgresql(t, space(t, "postgresql")).ready(t)
+	f := postgresql(t, space(t, "postgresql"), nil).ready(t)
 	f.psql(t)
 	stop := guardRoute(t, f.Service)
 	t.Run("BadInput", f.badDatabaseInput)

@@ -25,6 +25,7 @@ func TestServices(t *testing.T) {
 	t.Run("Lease", testLease)
 	t.Run("Claims", testClaims)
 	t.Run("Rolling", testRolling)
+	t.Run("Import", testImport)
 }
 
 // longest is what an outage may take on a busy machine; the benchmark says what it takes on a quiet one.

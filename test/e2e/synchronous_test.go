@@ -83,7 +83,7 @@ func soaked(t *testing.T) fixture {
 	t.Helper()
 	if *soakOn == "postgresql" {
 		needHost(t)
-		return postgresql(t, space(t, "soak")).ready(t)
+		return postgresql(t, space(t, "soak"), nil).ready(t)
 	}
 	return synchronous(t, "soak")
 }

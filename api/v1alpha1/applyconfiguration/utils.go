@@ -40,6 +40,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.FailoverSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FailoverStatus"):
 		return &apiv1alpha1.FailoverStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ImportSpec"):
+		return &apiv1alpha1.ImportSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("KeptAside"):
 		return &apiv1alpha1.KeptAsideApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LastFailover"):

@@ -305,6 +305,13 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.FailoverType
   scalar: string
+- name: dev.understudy.understudy.api.v1alpha1.ImportSpec
+  map:
+    fields:
+    - name: path
+      type:
+        scalar: string
+      default: .
 - name: dev.understudy.understudy.api.v1alpha1.KeptAside
   map:
     fields:
@@ -459,6 +466,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: string
           elementRelationship: atomic
+    - name: import
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.ImportSpec
     - name: owner
       type:
         scalar: string

@@ -21,6 +21,13 @@ type PostgreSQLSpecApplyConfiguration struct {
 	// NAME-auth with the key "password". The password follows the Secret, a minute or two after it changes, and one that was set
 	// by SQL does not last.
 	PasswordSecretRef *SecretKeyReferenceApplyConfiguration `json:"passwordSecretRef,omitempty"`
+	// import begins the service with data of an earlier server, instead of an empty database. It is the data directory of a server of
+	// the image's major version that was stopped, or a snapshot or base backup of one with the WAL that it needs, on
+	// PersistentVolumeClaim data-NAME-0, made beforehand and owned by template.userID; the other members copy it. The directory
+	// becomes the service's own. Roles, databases and passwords stay; the role postgres and the owner and database named above are made
+	// where absent; postgresql.conf and pg_hba.conf are left unread: see parameters and hostBasedAuthentication. Once the service
+	// has opened, this field has no effect.
+	Import *ImportSpecApplyConfiguration `json:"import,omitempty"`
 	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
 	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
 	// Understudy sets, so give it to people and migrations, not to applications.
@@ -76,6 +83,14 @@ func (b *PostgreSQLSpecApplyConfiguration) WithOwner(value string) *PostgreSQLSp
 // If called multiple times, the PasswordSecretRef field is set to the value of the last call.
 func (b *PostgreSQLSpecApplyConfiguration) WithPasswordSecretRef(value *SecretKeyReferenceApplyConfiguration) *PostgreSQLSpecApplyConfiguration {
 	b.PasswordSecretRef = value
+	return b
+}
+
+// WithImport sets the Import field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Import field is set to the value of the last call.
+func (b *PostgreSQLSpecApplyConfiguration) WithImport(value *ImportSpecApplyConfiguration) *PostgreSQLSpecApplyConfiguration {
+	b.Import = value
 	return b
 }
 
