@@ -35,13 +35,13 @@ func TestDrain(t *testing.T) {
 	must(t, cluster.List(t.Context(), &nodes))
 	for _, c := range []struct {
 		engine string
-		make   func(t *testing.T, namespace string) fixture
+		make   func(t *testing.T, namespace string, change func(*v1alpha1.ReplicatedService)) fixture
 	}{
-		{"redis", func(t *testing.T, namespace string) fixture { t.Helper(); return redis(t, namespace, nil) }},
+		{"redis", redis},
 		{"postgresql", postgresql},
 	} {
 		t.Run(c.engine, func(t *testing.T) {
-			f := c.make(t, space(t, "drain-"+c.engine)).ready(t)
+			f := c.make(t, space(t, "drain-"+c.engine), nil).ready(t)
 			stop := guardRoute(t, f.Service)
 			f.toFirst(t, nodes.Items)
 			for i := range nodes.Items {
