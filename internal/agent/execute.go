@@ -193,6 +193,7 @@ func (a *Agent) detach(drain time.Duration, then func(cut bool)) {
 			return nil, func() { then(true) } // another candidate's request cut it already
 		}
 		at := a.now()
+		a.expectPromotion()
 		return func(ctx context.Context) { report, err = a.Engine.Detach(ctx, drain) }, func() { a.onDetached(at, report, err, then) }
 	})
 	if !ok {
@@ -419,8 +420,12 @@ func (a *Agent) quorumInForce() int {
 
 // engineQuorum is what the engine is told: at least the quorum in force, out of the members of this run's own set.
 func (a *Agent) engineQuorum(quorum int) engine.Quorum {
+	return a.engineQuorumOf(a.obs.Lease.Terms.Set(), quorum)
+}
+
+func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) engine.Quorum {
 	q := engine.Quorum{Replicas: max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)}
-	if set := a.obs.Lease.Terms.Set(); set != nil && set.Primary == a.Self.Member {
+	if set != nil && set.Primary == a.Self.Member {
 		for _, member := range slices.Sorted(maps.Keys(set.Replicas)) {
 			q.Members = append(q.Members, engine.FollowerName(member, a.pods[member])) // of a pod never heard of nobody has the name
 		}

@@ -232,6 +232,14 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 	})
 }
 
+// expectPromotion lets an engine that is about to be cut prepare for being promoted.
+func (a *Agent) expectPromotion() {
+	e, can := a.Engine.(engine.Expecter)
+	if set := a.obs.NextSet(); can && set != nil {
+		e.ExpectPromotion(a.engineQuorumOf(set, set.Quorum))
+	}
+}
+
 // expect prepares for the candidate that a promise was given to.
 func (a *Agent) expect(p failover.Promise, upstream string) {
 	if e, can := a.Engine.(engine.Expecter); can && p.Given && p.Cut && upstream != "" && a.obs.Engine.State == failover.EngineRunning {

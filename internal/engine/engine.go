@@ -67,10 +67,12 @@ func (a Quorum) Equal(b Quorum) bool {
 	return a.Replicas == b.Replicas && slices.Equal(a.Members, b.Members)
 }
 
-// Expecter is an engine that can connect to one that it may be told to follow soon, so that Follow then takes less time.
+// Expecter is an engine that prepares for what it may be told soon, so that it then takes less time. Both return at once.
 type Expecter interface {
-	// Expect returns at once; what comes of it shows in Follow alone.
+	// Expect names the one that it may be told to follow.
 	Expect(address string)
+	// ExpectPromotion names the quorum that it would be promoted with. The next Detach prepares for that.
+	ExpectPromotion(quorum Quorum)
 }
 
 // Importer is an engine that may be configured to begin with data that was brought along.

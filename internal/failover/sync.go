@@ -170,6 +170,14 @@ func (o *Observation) nextSet(epoch Epoch) []SyncSet {
 	return append(o.countedSets(), next)
 }
 
+// NextSet is the set of the next epoch, should this member hold it; nil: there is none.
+func (o *Observation) NextSet() *SyncSet {
+	if sets := o.nextSet(o.Lease.Epoch + 1); len(sets) > 0 {
+		return &sets[len(sets)-1]
+	}
+	return nil
+}
+
 // setWanted is the set that the holder should have in the Lease: members that caught up by their new identity, and the W
 // that the policy wants or that is left. nil: what is there is right.
 func (o *Observation) setWanted(now Instant, terms Terms) []SyncSet {

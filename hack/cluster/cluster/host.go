@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,10 +127,33 @@ func resetCgroups(m layout.Machine, found limits.Limits) error {
 			if err := delegate(hierarchy, m.Cgroup()); err != nil {
 				return err
 			}
-			continue
-		}
-		if err := inheritCPUs(hierarchy, m.Cgroup()); err != nil {
+		} else if err := inheritCPUs(hierarchy, m.Cgroup()); err != nil {
 			return err
+		}
+		if err := weigh(hierarchy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// weigh gives the containers of all nodes together the share of busy processors that they have on machines of their own, where a kubelet
+// gives all pods 1024 for each processor against the 1024 of all system services together. Here the nodes' own processes are in no cgroup, so each
+// of them counts as much as all pods would with the default.
+func weigh(hierarchy string) error {
+	parent := filepath.Join(hierarchy, layout.CgroupParent)
+	nodes, err := filepath.Glob(filepath.Join(parent, "*", "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	factor := runtime.NumCPU() * len(nodes)
+	for file, value := range map[string]int{"cpu.shares": min(1024*factor, 1<<18), "cpu.weight": min(100*factor, 10000)} {
+		path := filepath.Join(parent, file)
+		if _, err := os.Stat(path); err != nil {
+			continue // another hierarchy, or the other version
+		}
+		if err := os.WriteFile(path, []byte(strconv.Itoa(value)), 0o644); err != nil {
+			return fmt.Errorf("giving the nodes' containers their share of the processors: %w", err)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -30,7 +31,7 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 				return err
 			}
 		}
-		if err := p.apply(ctx, c, settings{standbys: nobody}); err != nil {
+		if err := p.apply(ctx, c, settings{standbys: p.takePrepared()}); err != nil {
 			return err
 		}
 		if err := p.disk.drop(catchFile); err != nil {
@@ -72,6 +73,20 @@ func (p *PostgreSQL) drain(ctx context.Context, c *conn, d time.Duration) error 
 		if err != nil || len(pids) == 0 {
 			return err
 		}
+		if err := awaitEnd(ctx, pids, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitEnd returns when processes have ended, or at an instant. The kernel is asked, which costs next to nothing: a failover has more
+// to compute than the processors of a small machine have time for, and whoever asks the server takes part of that.
+func awaitEnd(ctx context.Context, pids []int, until time.Time) error {
+	for time.Now().Before(until) {
+		if !slices.ContainsFunc(pids, func(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }) {
+			return nil
+		}
 		if err := pause(ctx, time.Millisecond); err != nil {
 			return err
 		}
@@ -101,11 +116,12 @@ func (p *PostgreSQL) cut(ctx context.Context, c *conn) error {
 			return nil
 		}
 		still, last = len(pids) == 0, at
-		wait := time.Millisecond
 		if still {
-			wait = settle
+			err = pause(ctx, settle)
+		} else {
+			err = awaitEnd(ctx, pids, time.Now().Add(settle))
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err != nil {
 			return fmt.Errorf("%w: WAL receivers left: %d", err, len(pids))
 		}
 	}

@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -122,5 +123,38 @@ func TestMoreThanTheNextPrimaryHas(t *testing.T) {
 	until(t, "it is readable", func() bool { conn, err := c.client(); return err == nil && conn.Close(within(t)) == nil })
 	if got := c.sql("SELECT string_agg(n::text, ',') FROM t"); got != "-1" {
 		t.Errorf("it has %s", got)
+	}
+}
+
+// What a promotion needs is in force since the link was cut, and is not loaded again; with another quorum it is.
+func TestPreparedPromotion(t *testing.T) {
+	t.Parallel()
+	quorum := engine.Quorum{Replicas: 1, Members: []string{"db-2.uid2"}}
+	for _, prepared := range []engine.Quorum{quorum, {Replicas: 1, Members: []string{"db-0.uid0"}}, {}} {
+		a, b, c := newMember(t, 0).start().running(), newMember(t, 1).start().running(), newMember(t, 2).start().running()
+		a.promote(engine.Quorum{})
+		b.follows(a)
+		c.follows(a)
+		a.kill()
+		b.ExpectPromotion(prepared)
+		if _, err := b.Detach(within(t), 0); err != nil {
+			t.Fatal(err)
+		}
+		before := b.generation
+		b.promote(quorum)
+		if same := b.generation == before; same != prepared.Equal(quorum) {
+			t.Errorf("prepared for %+v and promoted with %+v, it loaded its configuration again: %t", prepared, quorum, !same)
+		}
+		if got := b.admin("SHOW synchronous_standby_names"); got != `ANY 1 ("db-2.uid2")` {
+			t.Errorf("prepared for %+v, commits wait for %s", prepared, got)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_, err := exec1(ctx, b.mustClient(), "CREATE TABLE early (n int)")
+		cancel()
+		if err == nil {
+			t.Error("a commit was acknowledged that no replica has")
+		}
+		c.follows(b)
+		b.sql("CREATE TABLE later (n int)")
 	}
 }

@@ -3,6 +3,8 @@ package postgresql
 import (
 	"context"
 	"time"
+
+	"understudy.dev/understudy/internal/engine"
 )
 
 // expectFor is how long a connection to a server that was expected to be the next primary is kept: a takeover that was promised
@@ -33,6 +35,36 @@ func (p *PostgreSQL) Expect(address string) {
 			e.close()
 		}
 	})
+}
+
+// ExpectPromotion implements engine.Expecter. What commits wait for counts once the server is promoted, and to take it in wakes each of
+// its processes: that is done when its link is cut, and not between the Lease and the promotion.
+func (p *PostgreSQL) ExpectPromotion(quorum engine.Quorum) {
+	names, err := standbyNames(quorum)
+	if err != nil {
+		return // Promote says so, should it come to that
+	}
+	p.mu.Lock()
+	p.prepared = &names
+	p.mu.Unlock()
+}
+
+// takePrepared is the synchronous set to detach with.
+func (p *PostgreSQL) takePrepared() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := nobody
+	if p.prepared != nil {
+		names, p.prepared = *p.prepared, nil
+	}
+	return names
+}
+
+// isPrepared reports that the server has taken in what it is to be promoted with, and nothing else since.
+func (p *PostgreSQL) isPrepared(life int, standbys string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.life == life && p.inForce == p.generation && p.door == detached && p.settings == settings{standbys: standbys}
 }
 
 // expect replaces what was expected.

@@ -28,11 +28,14 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 		}
 		p.setPending(nil)
 		p.setUpstream("")
+		prepared := p.isPrepared(c.life, names) // the open door's file is that of the detached
 		if err := p.writeDoor(c.life, open); err != nil {
 			return err
 		}
-		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
-			return err
+		if !prepared {
+			if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
+				return err
+			}
 		}
 		if err := leaveRecovery(ctx, c); err != nil {
 			return fmt.Errorf("promoting the engine: %w", err)

@@ -91,6 +91,9 @@ func (p *PostgreSQL) reload(ctx context.Context, c *conn, s settings) error {
 			return fmt.Errorf("reloading PostgreSQL's configuration: primary_conninfo or synchronous_standby_names is %q, %q and not "+
 				"what was written: somebody set it with ALTER SYSTEM: take that back with ALTER SYSTEM RESET", rows[0][1], rows[0][2])
 		case rows[0][0] == want:
+			p.mu.Lock()
+			p.inForce, _ = strconv.Atoi(want)
+			p.mu.Unlock()
 			return nil
 		}
 		if err := pause(ctx, time.Millisecond); err != nil {
