@@ -51,7 +51,7 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 
 // receivers are the processes that receive WAL, or are about to. The view of receivers shows one only once it is connected.
 func receivers(ctx context.Context, c *conn) ([]int, error) {
-	rows, err := c.query(ctx, "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walreceiver'")
+	rows, err := c.again(ctx, "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walreceiver'")
 	if err != nil {
 		return nil, err
 	}

@@ -56,10 +56,11 @@ const lookQuery = "SELECT pg_catalog.pg_is_in_recovery(), w.status, w.sender_hos
 
 // look reads what a report tells.
 func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
-	row, err := c.one(ctx, lookQuery)
+	rows, err := c.again(ctx, lookQuery)
 	if err != nil {
 		return engine.Report{}, err
 	}
+	row := rows[0]
 	at, err := identify(ctx, c)
 	if err != nil {
 		return engine.Report{}, err
