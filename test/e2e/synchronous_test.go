@@ -51,6 +51,7 @@ func TestSynchronous(t *testing.T) {
 	for _, d := range disturbances {
 		t.Run(d.name, func(t *testing.T) { f.disturb(t, d) })
 	}
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute)) // after the last of them too
 	stop()
 }
 
