@@ -162,6 +162,12 @@ type PostgreSQLSpec struct {
 	// +optional
 	Import *ImportSpec `json:"import,omitempty"`
 
+	// pgBouncer names poolers in front of this service. A planned change of primary (switchover, drain, rolling change, end of the primary's pod) has them
+	// hold their clients back until the new primary serves, so that clients see a pause and no error; it waits at most a
+	// second for transactions to end, and goes on without the poolers after that.
+	// +optional
+	PgBouncer *PgBouncerSpec `json:"pgBouncer,omitempty"`
+
 	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
 	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
 	// Understudy sets, so give it to people and migrations, not to applications.
@@ -200,6 +206,44 @@ type PostgreSQLSpec struct {
 	// +listType=atomic
 	// +optional
 	HostBasedAuthentication []string `json:"hostBasedAuthentication,omitempty"`
+}
+
+// PgBouncerSpec names poolers that a user runs. Their databases should lead to the Service NAME, and server_login_retry be 1: its default
+// lets clients wait for 15 seconds after one failed connection.
+type PgBouncerSpec struct {
+	// hosts of the poolers: names or addresses. Of a name with several addresses, such as that of a headless Service, each is told.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.all(h, h.matches('^[A-Za-z0-9:.-]+$'))",message="engine.postgresql.pgBouncer.hosts: a host is a name or an address, without port or scheme"
+	// +listType=set
+	// +required
+	Hosts []string `json:"hosts,omitempty"`
+
+	// port of their consoles and clients.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:default=6432
+	// +optional
+	Port int32 `json:"port,omitempty"`
+
+	// database as pgbouncer.ini names it; the default is engine.postgresql.database.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Database string `json:"database,omitempty"`
+
+	// user is one of pgbouncer.ini's admin_users.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:default=pgbouncer
+	// +optional
+	User string `json:"user,omitempty"`
+
+	// passwordSecretRef names the Secret key with that user's password.
+	// +required
+	PasswordSecretRef SecretKeyReference `json:"passwordSecretRef,omitzero"`
 }
 
 // ImportSpec names data of an earlier PostgreSQL server.

@@ -6,11 +6,13 @@ import (
 	"os"
 	"strings"
 
+	"understudy.dev/understudy/internal/agent"
 	"understudy.dev/understudy/internal/agentconfig"
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/engine/postgresql"
 	"understudy.dev/understudy/internal/engine/redis"
 	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/pgbouncer"
 )
 
 // engineOf makes the adapter of the engine that is configured.
@@ -52,6 +54,15 @@ func postgresqlSecrets(p agentconfig.PostgreSQL) (s postgresql.Secrets, err erro
 		}
 	}
 	return s, nil
+}
+
+// poolerOf is nil where no poolers are configured.
+func poolerOf(config agentconfig.Config) agent.Pooler {
+	if config.PostgreSQL == nil || config.PostgreSQL.PgBouncer == nil {
+		return nil
+	}
+	b := config.PostgreSQL.PgBouncer
+	return pgbouncer.Poolers{Hosts: b.Hosts, Port: b.Port, Database: b.Database, User: b.User, Password: func() (string, error) { return secret(names.PoolerKey) }}
 }
 
 // memberTLS names this member's files where the configuration, which all members share, does not.

@@ -112,6 +112,11 @@ func (r *Reconciler) ensurePassword(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
+	if ref := engine.Pooler; ref != nil {
+		if err := r.checkPassword(ctx, s, engine.Field("pgBouncer.passwordSecretRef"), *ref); err != nil {
+			return err
+		}
+	}
 	if ref := engine.Password; ref != nil {
 		s.passwordSecret, s.passwordKey = ref.Name, workload.KeyOf(*ref)
 		return r.checkPassword(ctx, s, engine.Field("passwordSecretRef"), *ref)

@@ -85,7 +85,7 @@ func (r *Reconciler) servicesOfSecret(ctx context.Context, obj client.Object) []
 func secretsOf(svc *v1alpha1.ReplicatedService) []string {
 	out := []string{names.CASecret(svc.Name), names.CertsSecret(svc.Name), names.AuthSecret(svc.Name)}
 	engine := workload.EngineOf(svc)
-	for _, ref := range []*v1alpha1.SecretKeyReference{engine.Password, engine.Superuser} {
+	for _, ref := range []*v1alpha1.SecretKeyReference{engine.Password, engine.Superuser, engine.Pooler} {
 		if ref != nil {
 			out = append(out, ref.Name)
 		}

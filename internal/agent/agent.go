@@ -29,10 +29,12 @@ type Options struct {
 	Engine  engine.Engine
 	// LoadConfig reads the configuration anew, for what of it may change while the agent runs; nil: nothing may.
 	LoadConfig func() (agentconfig.Config, error)
-	Kube       Kube
-	Log        logr.Logger
-	NewID      func() string // of data, never the same twice
-	Without    failover.Rule // rules switched off, for tests
+	// Pooler holds clients back during a handover; nil: there is none.
+	Pooler  Pooler
+	Kube    Kube
+	Log     logr.Logger
+	NewID   func() string // of data, never the same twice
+	Without failover.Rule // rules switched off, for tests
 
 	World     World
 	Guard     Guard

@@ -71,7 +71,15 @@ func (a *Agent) beginHandover(target string, reply func(wire.HandoverReply)) {
 		a.handover.replies = append(a.handover.replies, reply)
 	}
 	a.Log.Info("Hands over", "target", best, "epoch", t.Epoch)
-	a.runHandover(a.handover)
+	h := a.handover
+	a.holdClients(func() {
+		if a.handover == h {
+			h.begun = a.now()
+			a.runHandover(h)
+		} else {
+			a.letClients(poolerTries)
+		}
+	})
 }
 
 // chooseTarget takes the wanted member if it may become primary, or the best that says it may.
@@ -153,6 +161,7 @@ func (a *Agent) onDrained(h *handover, err error) {
 	if err != nil {
 		a.Log.Error(err, "The handover failed; goes on as primary", "target", h.target)
 		a.resume()
+		a.letClients(poolerTries)
 		a.replyHandover(h, wire.HandoverReply{Refused: true, Reason: "HandoverFailed", Message: err.Error()})
 		if a.leaving {
 			a.fence("its pod is being ended and the handover failed")
@@ -162,6 +171,7 @@ func (a *Agent) onDrained(h *handover, err error) {
 	a.release = failover.Release{Epoch: h.epoch, Position: h.final, Final: true, Target: h.target}
 	a.obs.Engine.Position = h.final
 	a.fence("it handed over to " + h.target)
+	a.letClientsLater(h.epoch)
 	a.replyHandover(h, wire.HandoverReply{Target: h.target})
 }
 

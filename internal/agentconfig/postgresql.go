@@ -30,10 +30,20 @@ type PostgreSQL struct {
 	Encoding string `json:"encoding,omitempty"`
 	// Import, if set, says where data is that becomes that of a new service.
 	Import *Import `json:"import,omitempty"`
+	// PgBouncer, if set, is told to hold its clients back during a switchover.
+	PgBouncer *PgBouncer `json:"pgBouncer,omitempty"`
 	// TLS, if set, is used for clients and between members, who then log in with their certificates.
 	TLS *PostgreSQLTLS `json:"tls,omitempty"`
 	// KeepLostBytes bounds how much WAL that nobody else has is kept aside when a member rejoins; 0: 64 MiB.
 	KeepLostBytes int64 `json:"keepLostBytes,omitempty"`
+}
+
+// PgBouncer are the poolers before a service, and how to log in to their consoles.
+type PgBouncer struct {
+	Hosts    []string `json:"hosts"`
+	Port     int      `json:"port"`
+	Database string   `json:"database"`
+	User     string   `json:"user"`
 }
 
 // Import names data of an earlier server.

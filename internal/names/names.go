@@ -39,6 +39,8 @@ const (
 	PasswordKey = "password"
 	// SuperuserKey is the file name of the superuser's password below SecretDir, where it may log in.
 	SuperuserKey = "superuser-password"
+	// PoolerKey is that of the poolers' consoles.
+	PoolerKey = "pgbouncer-password"
 	// ReplicationKey is the file name of the members' own password below SecretDir; with TLS there is none.
 	ReplicationKey = "replication-password"
 	// RunDir is a folder in memory for what the engine needs while it runs: its configuration, its socket, a password file.

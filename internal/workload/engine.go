@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"fmt"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
@@ -17,6 +18,8 @@ type Engine struct {
 	Password *v1alpha1.SecretKeyReference
 	// Superuser is where the user keeps the superuser's; nil: it does not log in.
 	Superuser *v1alpha1.SecretKeyReference
+	// Pooler is where the user keeps the password of poolers' consoles; nil: there are none.
+	Pooler *v1alpha1.SecretKeyReference
 }
 
 // EngineOf reads the union.
@@ -29,8 +32,12 @@ func EngineOf(svc *v1alpha1.ReplicatedService) Engine {
 	}
 	switch e := svc.Spec.Engine; {
 	case e.PostgreSQL != nil:
-		return Engine{Name: postgresqlEngine, Port: either(e.PostgreSQL.Port, 5432), Password: e.PostgreSQL.PasswordSecretRef,
+		engine := Engine{Name: postgresqlEngine, Port: either(e.PostgreSQL.Port, 5432), Password: e.PostgreSQL.PasswordSecretRef,
 			Superuser: e.PostgreSQL.SuperuserPasswordSecretRef}
+		if e.PostgreSQL.PgBouncer != nil {
+			engine.Pooler = &e.PostgreSQL.PgBouncer.PasswordSecretRef
+		}
+		return engine
 	case e.Custom != nil:
 		return Engine{Name: "custom", Port: e.Custom.Port}
 	case e.Redis != nil:
@@ -92,6 +99,9 @@ func postgresqlConfig(svc *v1alpha1.ReplicatedService) *agentconfig.PostgreSQL {
 	}
 	if svc.Spec.Storage != nil && svc.Spec.Storage.WAL != nil {
 		config.WALDir = names.WALDir
+	}
+	if b := p.PgBouncer; b != nil {
+		config.PgBouncer = &agentconfig.PgBouncer{Hosts: b.Hosts, Port: int(cmp.Or(b.Port, 6432)), Database: cmp.Or(b.Database, p.Database), User: cmp.Or(b.User, "pgbouncer")}
 	}
 	if p.Import != nil {
 		config.Import = &agentconfig.Import{Member: names.Member(svc.Name, 0), Path: p.Import.Path}

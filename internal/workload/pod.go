@@ -113,6 +113,9 @@ func passwords(in Input) corev1.Volume {
 	if ref := EngineOf(in.Service).Superuser; ref != nil {
 		sources = append(sources, from(ref.Name, KeyOf(*ref), names.SuperuserKey))
 	}
+	if ref := EngineOf(in.Service).Pooler; ref != nil {
+		sources = append(sources, from(ref.Name, KeyOf(*ref), names.PoolerKey))
+	}
 	return corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		Sources: sources, DefaultMode: ptr.To[int32](0o440),
 	}}}

@@ -26,6 +26,7 @@ func TestServices(t *testing.T) {
 	t.Run("Claims", testClaims)
 	t.Run("Rolling", testRolling)
 	t.Run("Import", testImport)
+	t.Run("Pooler", testPooler)
 }
 
 // longest is what an outage may take on a busy machine; the benchmark says what it takes on a quiet one.

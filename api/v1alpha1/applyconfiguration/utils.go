@@ -52,6 +52,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.MemberStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MemberTemplate"):
 		return &apiv1alpha1.MemberTemplateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PgBouncerSpec"):
+		return &apiv1alpha1.PgBouncerSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlacementSpec"):
 		return &apiv1alpha1.PlacementSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PostgreSQLSpec"):

@@ -44,6 +44,7 @@ func All() []Recipe {
 		{Name: "valkey", Make: valkey.make, Inputs: valkey.inputs, Optional: true},
 		{Name: "postgresql", Make: postgres15.make, Inputs: postgres15.inputs},
 		{Name: "postgresql17", Make: postgres17.make, Inputs: postgres17.inputs, Optional: true},
+		{Name: "pgbouncer", Make: pgbouncer, Inputs: postgres15.inputs},
 		{Name: "patroni", Make: patroni{postgres15}.make, Inputs: postgres15.inputs, Optional: true},
 		{Name: "understudy", Make: understudy},
 		{Name: "client", Make: client},

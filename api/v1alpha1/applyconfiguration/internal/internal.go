@@ -443,6 +443,29 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: dev.understudy.understudy.api.v1alpha1.PartitionException
   scalar: string
+- name: dev.understudy.understudy.api.v1alpha1.PgBouncerSpec
+  map:
+    fields:
+    - name: database
+      type:
+        scalar: string
+    - name: hosts
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: passwordSecretRef
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.SecretKeyReference
+    - name: port
+      type:
+        scalar: numeric
+      default: 6432
+    - name: user
+      type:
+        scalar: string
+      default: pgbouncer
 - name: dev.understudy.understudy.api.v1alpha1.PlacementSpec
   map:
     fields:
@@ -481,6 +504,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: passwordSecretRef
       type:
         namedType: dev.understudy.understudy.api.v1alpha1.SecretKeyReference
+    - name: pgBouncer
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.PgBouncerSpec
     - name: port
       type:
         scalar: numeric

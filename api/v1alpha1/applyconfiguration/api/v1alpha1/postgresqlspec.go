@@ -28,6 +28,10 @@ type PostgreSQLSpecApplyConfiguration struct {
 	// where absent; postgresql.conf and pg_hba.conf are left unread: see parameters and hostBasedAuthentication. Once the service
 	// has opened, this field has no effect.
 	Import *ImportSpecApplyConfiguration `json:"import,omitempty"`
+	// pgBouncer names poolers in front of this service. A planned change of primary (switchover, drain, rolling change, end of the primary's pod) has them
+	// hold their clients back until the new primary serves, so that clients see a pause and no error; it waits at most a
+	// second for transactions to end, and goes on without the poolers after that.
+	PgBouncer *PgBouncerSpecApplyConfiguration `json:"pgBouncer,omitempty"`
 	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
 	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
 	// Understudy sets, so give it to people and migrations, not to applications.
@@ -91,6 +95,14 @@ func (b *PostgreSQLSpecApplyConfiguration) WithPasswordSecretRef(value *SecretKe
 // If called multiple times, the Import field is set to the value of the last call.
 func (b *PostgreSQLSpecApplyConfiguration) WithImport(value *ImportSpecApplyConfiguration) *PostgreSQLSpecApplyConfiguration {
 	b.Import = value
+	return b
+}
+
+// WithPgBouncer sets the PgBouncer field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PgBouncer field is set to the value of the last call.
+func (b *PostgreSQLSpecApplyConfiguration) WithPgBouncer(value *PgBouncerSpecApplyConfiguration) *PostgreSQLSpecApplyConfiguration {
+	b.PgBouncer = value
 	return b
 }
 
