@@ -54,6 +54,7 @@ func (s *stage) says(pod *corev1.Pod, change func(*wire.Status)) wire.Status {
 		Role:     string(v1alpha1.RoleReplica),
 		State:    string(v1alpha1.MemberStarting),
 		LagBytes: -1,
+		Running:  true,
 	}
 	change(&status)
 	cast.Set(s.key(pod.Labels[keys.LabelService]), members.Report{

@@ -125,6 +125,8 @@ type RedisSpec struct {
 type ParameterValue string
 
 // PostgreSQLSpec configures PostgreSQL.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.import) || has(oldSelf.import)",message="engine.postgresql.import can be given only when the service is made: make a new service that begins with that data"
 type PostgreSQLSpec struct {
 	// port clients connect to.
 	// +kubebuilder:validation:Minimum=1024
@@ -156,15 +158,16 @@ type PostgreSQLSpec struct {
 	// import begins the service with data of an earlier server, instead of an empty database. It is the data directory of a server of
 	// the image's major version that was stopped, or a snapshot or base backup of one with the WAL that it needs, on
 	// PersistentVolumeClaim data-NAME-0, made beforehand and owned by template.userID; the other members copy it. The directory
-	// becomes the service's own. Roles, databases and passwords stay; the role postgres and the owner and database named above are made
-	// where absent; postgresql.conf and pg_hba.conf are left unread: see parameters and hostBasedAuthentication. Once the service
+	// becomes the service's own. Roles and databases stay; the role postgres and the owner and database named above are made
+	// where absent, and the owner gets the password of passwordSecretRef; postgresql.conf and pg_hba.conf are left unread: see parameters and hostBasedAuthentication. Once the service
 	// has opened, this field has no effect.
 	// +optional
 	Import *ImportSpec `json:"import,omitempty"`
 
 	// pgBouncer names poolers in front of this service. A planned change of primary (switchover, drain, rolling change, end of the primary's pod) has them
 	// hold their clients back until the new primary serves, so that clients see a pause and no error; it waits at most a
-	// second for transactions to end, and goes on without the poolers after that.
+	// second for transactions to end, and goes on without the poolers after that. Each new primary tells them to let their clients
+	// go on, also those that a person holds back. A change of this field renews the members, as one of template does.
 	// +optional
 	PgBouncer *PgBouncerSpec `json:"pgBouncer,omitempty"`
 
@@ -211,7 +214,8 @@ type PostgreSQLSpec struct {
 // PgBouncerSpec names poolers that a user runs. Their databases should lead to the Service NAME, and server_login_retry be 1: its default
 // lets clients wait for 15 seconds after one failed connection.
 type PgBouncerSpec struct {
-	// hosts of the poolers: names or addresses. Of a name with several addresses, such as that of a headless Service, each is told.
+	// hosts of the poolers: names or addresses. Of a name with several addresses, such as that of a headless Service, each is told. Not
+	// the name of a Service with an address of its own before several poolers: only one of them would hear.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MinLength=1

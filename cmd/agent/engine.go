@@ -62,7 +62,7 @@ func poolerOf(config agentconfig.Config) agent.Pooler {
 		return nil
 	}
 	b := config.PostgreSQL.PgBouncer
-	return pgbouncer.Poolers{Hosts: b.Hosts, Port: b.Port, Database: b.Database, User: b.User, Password: func() (string, error) { return secret(names.PoolerKey) }}
+	return &pgbouncer.Poolers{Hosts: b.Hosts, Port: b.Port, Database: b.Database, User: b.User, Password: func() (string, error) { return secret(names.PoolerKey) }}
 }
 
 // memberTLS names this member's files where the configuration, which all members share, does not.

@@ -59,7 +59,7 @@ func runOf(name string) failover.Run {
 }
 
 func say(s *scope, name string, change func(*wire.Status)) {
-	status := wire.Status{Run: runOf(name), Role: "Replica", State: "Starting", LagBytes: -1}
+	status := wire.Status{Run: runOf(name), Role: "Replica", State: "Starting", LagBytes: -1, Running: true}
 	change(&status)
 	s.reports[name] = members.Report{
 		Target: members.Target{Member: name, PodUID: status.Run.PodUID}, Connected: true, Tried: true, Status: &status,

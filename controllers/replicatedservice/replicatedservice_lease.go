@@ -42,7 +42,7 @@ func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) failover
 			continue
 		}
 		r := failover.MemberReport{
-			Run: status.Run, Epoch: status.Epoch, Promise: status.Promise, HasData: status.HasData, Serving: status.Serving, DataID: status.DataIdentity,
+			Run: status.Run, Epoch: status.Epoch, Promise: status.Promise, HasData: status.HasData, Running: status.Running, Serving: status.Serving, DataID: status.DataIdentity,
 		}
 		if status.Lease != nil {
 			r.Lease = *status.Lease

@@ -75,6 +75,8 @@ type Agent struct {
 	attempts     int64
 	clock        clock
 	leaving      bool
+	holding      bool // clients are held back by poolers that this agent told so
+	letting      bool // and are being let go on
 	waking       bool
 	ended        bool
 	leftAt       failover.Instant

@@ -308,7 +308,7 @@ func (a *Agent) onOpened(epoch failover.Epoch, err error) {
 	a.setDataEpoch(epoch, true)
 	a.Log.Info("Serves as primary", "epoch", epoch)
 	a.closeRecord()
-	a.letClients(poolerTries)
+	a.letClients()
 }
 
 // begin starts an attempt once the engine's position is known as it is after the old primary's last byte.

@@ -73,12 +73,12 @@ func (a *Agent) beginHandover(target string, reply func(wire.HandoverReply)) {
 	a.Log.Info("Hands over", "target", best, "epoch", t.Epoch)
 	h := a.handover
 	a.holdClients(func() {
-		if a.handover == h {
-			h.begun = a.now()
-			a.runHandover(h)
-		} else {
-			a.letClients(poolerTries)
+		if t := a.obs.Tenure; t == nil || t.Epoch != h.epoch || !t.Opened || a.fencing {
+			a.onDrained(h, fmt.Errorf("epoch %d ended before writes were held back", h.epoch))
+			return
 		}
+		h.begun = a.now()
+		a.runHandover(h)
 	})
 }
 
@@ -160,8 +160,10 @@ func (a *Agent) onDrained(h *handover, err error) {
 	}
 	if err != nil {
 		a.Log.Error(err, "The handover failed; goes on as primary", "target", h.target)
-		a.resume()
-		a.letClients(poolerTries)
+		if a.obs.Serving() {
+			a.resume()
+		}
+		a.letClients()
 		a.replyHandover(h, wire.HandoverReply{Refused: true, Reason: "HandoverFailed", Message: err.Error()})
 		if a.leaving {
 			a.fence("its pod is being ended and the handover failed")
@@ -171,7 +173,7 @@ func (a *Agent) onDrained(h *handover, err error) {
 	a.release = failover.Release{Epoch: h.epoch, Position: h.final, Final: true, Target: h.target}
 	a.obs.Engine.Position = h.final
 	a.fence("it handed over to " + h.target)
-	a.letClientsLater(h.epoch)
+	a.letClientsWhenServed(h.epoch)
 	a.replyHandover(h, wire.HandoverReply{Target: h.target})
 }
 
@@ -212,7 +214,7 @@ func (a *Agent) endIfDone() {
 	now := a.now()
 	held := a.obs.Ended == a.obs.Lease.Epoch && a.obs.Ended > 0
 	succeeded := a.obs.Heard.Epoch > a.obs.Ended
-	if held && !succeeded && now.Sub(a.leftAt) < successorLimit {
+	if held && !succeeded && now.Sub(a.releasingSince()) < successorLimit {
 		return
 	}
 	if a.proc.pid != 0 {
@@ -228,6 +230,10 @@ func (a *Agent) endIfDone() {
 	if held && !succeeded && !a.releaseWritten() {
 		return
 	}
+	if a.holding && now.Sub(a.releasingSince()) < 2*successorLimit {
+		a.wakeIn(poolerWatch) // nobody else knows of the clients that this one held back
+		return
+	}
 	a.ended = true
 	for _, l := range a.links {
 		l.Peer.Close("its pod is being ended")
@@ -235,9 +241,12 @@ func (a *Agent) endIfDone() {
 	a.Log.Info("Ends")
 }
 
+// releasingSince is when an ending agent was ready to be succeeded.
+func (a *Agent) releasingSince() failover.Instant { return max(a.leftAt, a.fencedAt) }
+
 // releaseWritten writes the release into the Lease for those who did not hear it, and reports whether that was tried.
 func (a *Agent) releaseWritten() bool {
-	if a.obs.Lease.Terms.Released == a.obs.Ended || a.now().Sub(a.leftAt) > 2*successorLimit {
+	if a.obs.Lease.Terms.Released == a.obs.Ended || a.now().Sub(a.releasingSince()) > 2*successorLimit {
 		return true
 	}
 	l := a.obs.Lease

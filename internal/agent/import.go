@@ -9,10 +9,10 @@ func (a *Agent) settleImport() bool {
 	if !can {
 		return true
 	}
+	importer.Established(a.obs.Lease.Terms.Opened > 0)
 	a.obs.ImportedBy = importer.Imports()
 	if a.obs.ImportedBy == "" {
 		return true
 	}
-	importer.Established(a.obs.Lease.Terms.Opened > 0)
 	return a.obs.LeaseRead > 0
 }

@@ -10,18 +10,23 @@ import (
 // Pooler holds clients back in front of the service.
 type Pooler interface {
 	Pause(ctx context.Context) error
+	// Resume lets go on whoever is held back, by this program or another.
 	Resume(ctx context.Context) error
 }
 
 const (
 	// poolerPause is how long a handover waits for poolers to be rid of their transactions. If they are not by then, it goes on without.
 	poolerPause = time.Second
-	// poolerResume bounds one try to let clients go on, poolerAgain is the pause before another, and poolerTries how many there are.
+	// poolerResume bounds one try to let clients go on; poolerFirst and poolerMost the pause before another, which doubles.
 	poolerResume = 2 * time.Second
-	poolerAgain  = 500 * time.Millisecond
-	poolerTries  = 20
-	// poolerLatest is when a primary that handed over lets clients go on, should its successor not have done so.
+	poolerFirst  = 100 * time.Millisecond
+	poolerMost   = 10 * time.Second
+	// poolerTries is how often one tries that is not primary: the primary tries for as long as it serves.
+	poolerTries = 8
+	// poolerLatest is when a primary that handed over lets clients go on, should no successor serve.
 	poolerLatest = 2 * time.Second
+	// poolerWatch is how often it looks for one.
+	poolerWatch = 10 * time.Millisecond
 )
 
 // holdClients has the poolers hold their clients back, and calls then when they do or do not: a handover works without.
@@ -30,40 +35,59 @@ func (a *Agent) holdClients(then func()) {
 		then()
 		return
 	}
+	a.holding = true
 	var err error
 	a.World.Beside(poolerPause, func(ctx context.Context) { err = a.Pooler.Pause(ctx) }, func() {
 		if err != nil {
 			a.Log.Error(err, "PgBouncer does not hold its clients back; hands over without", "limit", poolerPause)
+			a.letClients()
 		}
 		then()
 	})
 }
 
-// letClients has the poolers let their clients go on, again and again until they do. Every primary begins with that: who held them back may be gone.
-func (a *Agent) letClients(tries int) {
-	if a.Pooler == nil || tries <= 0 {
+// letClients has the poolers let their clients go on, again and again until they do. Who held them back does so, and so does every
+// primary when it begins: the one before may be gone.
+func (a *Agent) letClients() {
+	if a.Pooler == nil || a.letting {
 		return
 	}
+	a.letting = true
+	a.letClientsAgain(1, poolerFirst)
+}
+
+func (a *Agent) letClientsAgain(try int, pause time.Duration) {
 	var err error
 	a.World.Beside(poolerResume, func(ctx context.Context) { err = a.Pooler.Resume(ctx) }, func() {
-		if err == nil {
+		switch {
+		case err == nil:
+			a.letting, a.holding = false, false
+			return
+		case try == poolerTries:
+			a.Log.Error(err, "PgBouncer could not be told to let its clients go on: if it does not by itself, tell it so by hand (RESUME)")
+		}
+		if try >= poolerTries && !a.obs.Serving() {
+			a.letting, a.holding = false, false
 			return
 		}
-		if tries == 1 {
-			a.Log.Error(err, "PgBouncer could not be told to let its clients go on: tell it by hand (RESUME)")
-		}
-		a.World.After(poolerAgain, func() { a.letClients(tries - 1) })
+		a.World.After(pause, func() { a.letClientsAgain(try+1, min(2*pause, poolerMost)) })
 	})
 }
 
-// letClientsLater is for the primary of an epoch that handed over, in case its successor does not come.
-func (a *Agent) letClientsLater(epoch failover.Epoch) {
+// letClientsWhenServed is for the primary of an epoch that handed over: a successor serves, or its time for that is over.
+func (a *Agent) letClientsWhenServed(epoch failover.Epoch) {
 	if a.Pooler == nil {
 		return
 	}
-	a.World.After(poolerLatest, func() {
-		if a.obs.Heard.Epoch <= epoch {
-			a.letClients(poolerTries)
+	latest := a.now().Add(poolerLatest)
+	var look func()
+	look = func() {
+		served := a.obs.Heard.Epoch > epoch && a.obs.Heard.Open || a.obs.Serving() && a.obs.Tenure.Epoch > epoch
+		if served || a.now() >= latest {
+			a.letClients()
+			return
 		}
-	})
+		a.World.After(poolerWatch, look)
+	}
+	look()
 }

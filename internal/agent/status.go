@@ -86,7 +86,7 @@ func (a *Agent) EngineAnswers() bool {
 
 func sameStatus(a, b wire.Status) bool {
 	return a.Run == b.Run && a.Epoch == b.Epoch && a.Role == b.Role && a.State == b.State && a.Message == b.Message &&
-		a.HasData == b.HasData && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
+		a.HasData == b.HasData && a.Running == b.Running && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
 		same(a.Stuck, b.Stuck) && same(a.Lost, b.Lost) && a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) &&
 		a.Serving == b.Serving && a.Routed == b.Routed && a.Eligible == b.Eligible && a.Reason == b.Reason &&
 		slices.EqualFunc(a.Takeovers, b.Takeovers, func(x, y wire.Takeover) bool {
@@ -108,7 +108,7 @@ func (a *Agent) Status() wire.Status {
 		lag = 0
 	}
 	s := wire.Status{Run: a.Self, Address: a.IPs[0], Epoch: max(o.Lease.Epoch, o.Heard.Epoch), Role: string(a.role()), State: string(a.state()),
-		Message: a.message(), HasData: o.Engine.Data, DataIdentity: o.Engine.DataID, Promise: o.Durable.Promise,
+		Message: a.message(), HasData: o.Engine.Data, Running: o.Engine.State == failover.EngineRunning, DataIdentity: o.Engine.DataID, Promise: o.Durable.Promise,
 		Forgotten: o.Durable.Forgotten, Fresh: o.Durable.Promise == 0 && len(o.Durable.Given) == 0, Position: o.Engine.Position, LagBytes: lag,
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
 		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history,

@@ -11,9 +11,10 @@ type MemberReport struct {
 	Run     Run
 	Epoch   Epoch // the highest it knows
 	Promise Epoch
-	HasData bool
-	Serving bool
-	DataID  string
+	// HasData: it has, or may have, data; Running: its engine runs, so that it knows.
+	HasData, Running bool
+	Serving          bool
+	DataID           string
 	// Lease as the member read it last.
 	Lease Lease
 }
@@ -111,7 +112,7 @@ func bootstrap(v OperatorView) LeaseStep {
 	for i, m := range have.Terms.Members {
 		r, ok := v.Reports[m.Name]
 		switch {
-		case !ok:
+		case !ok, r.HasData && !r.Running:
 			silent = append(silent, m.Name)
 		case r.HasData:
 			return LeaseStep{Problem: DataFound, Member: m.Name}

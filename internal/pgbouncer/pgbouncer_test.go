@@ -100,12 +100,12 @@ func (c *console) heard() []string {
 }
 
 // poolers are two consoles behind one name.
-func poolers(t *testing.T, first, second map[string]string) (Poolers, *console, *console) {
+func poolers(t *testing.T, first, second map[string]string) (*Poolers, *console, *console) {
 	t.Helper()
 	a := newConsole(t, "127.0.0.1:0", first)
 	port := a.Addr().(*net.TCPAddr).Port
 	b := newConsole(t, net.JoinHostPort("127.0.0.2", strconv.Itoa(port)), second)
-	return Poolers{Hosts: []string{"pooler"}, Port: port, Database: "app", User: "admin", Password: func() (string, error) { return "secret", nil },
+	return &Poolers{Hosts: []string{"pooler"}, Port: port, Database: "app", User: "admin", Password: func() (string, error) { return "secret", nil },
 		Lookup: func(_ context.Context, host string) ([]string, error) {
 			if host != "pooler" {
 				return nil, errors.New("no such host")
@@ -128,21 +128,40 @@ func TestEveryPoolerIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []*console{a, b} {
-		if got := strings.Join(c.heard(), ", "); got != "PAUSE app, RESUME app" {
-			t.Errorf("one was told %s", got)
+		if got := strings.Join(c.heard(), ", "); got != "PAUSE app, RESUME app, RESUME app" {
+			t.Errorf("one was told %s; want to go on over the console that was kept, and over a new one", got)
 		}
 	}
 }
 
-// One that cannot pause in time leaves none paused.
+// A pooler that is behind its name no more, as one that does not count as ready while it is paused, is let go on nevertheless.
+func TestOneThatIsNotFoundAgainIsLetGoOn(t *testing.T) {
+	fine := map[string]string{"PAUSE app": "", "RESUME app": ""}
+	p, _, b := poolers(t, fine, fine)
+	if err := p.Pause(within(t, 5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	p.Lookup = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
+	if err := p.Resume(within(t, 5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(b.heard(), ", "); got != "PAUSE app, RESUME app" {
+		t.Errorf("it was told %s", got)
+	}
+}
+
+// One that cannot pause in time is named, and all are let go on afterwards.
 func TestAPauseThatIsNotReachedIsTakenBack(t *testing.T) {
 	p, a, b := poolers(t, map[string]string{"PAUSE app": "", "RESUME app": ""}, map[string]string{"RESUME app": ""})
 	err := p.Pause(within(t, 300*time.Millisecond))
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.2") {
 		t.Errorf("it says %v, want who did not pause", err)
 	}
+	if err := p.Resume(within(t, 5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []*console{a, b} {
-		if got := strings.Join(c.heard(), ", "); got != "PAUSE app, RESUME app" {
+		if got := c.heard(); got[0] != "PAUSE app" || got[len(got)-1] != "RESUME app" {
 			t.Errorf("one was told %s", got)
 		}
 	}

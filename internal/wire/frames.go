@@ -99,18 +99,19 @@ type Status struct {
 	Role         string            `json:"role"`  // v1alpha1.MemberRole
 	State        string            `json:"state"` // v1alpha1.MemberState
 	Message      string            `json:"message,omitempty"`
-	HasData      bool              `json:"hasData"`     // it has, or may have, data of this service
-	DataIdentity string            `json:"dataID"`      // changes when the member lost its data
-	Promise      failover.Epoch    `json:"promise"`     // 0: none
-	Forgotten    bool              `json:"forgotten"`   // its promise file was missing, foreign or damaged
-	Fresh        bool              `json:"fresh"`       // forgotten only since the pod is new: it never promised anything
-	Position     failover.Position `json:"position"`    //
-	LagBytes     int64             `json:"lagBytes"`    // behind the last heartbeat; -1 unknown
-	Serving      bool              `json:"serving"`     // it is the primary and open for writes
-	Routed       bool              `json:"routed"`      // it wrote itself into the EndpointSlice in this epoch
-	Eligible     bool              `json:"eligible"`    // it could take over now
-	Reason       string            `json:"reason"`      // the guard that refuses it
-	Explanation  string            `json:"explanation"` // and why, as a sentence
+	HasData      bool              `json:"hasData"`           // it has, or may have, data of this service
+	Running      bool              `json:"running,omitempty"` // its engine runs, so that it knows what data it has
+	DataIdentity string            `json:"dataID"`            // changes when the member lost its data
+	Promise      failover.Epoch    `json:"promise"`           // 0: none
+	Forgotten    bool              `json:"forgotten"`         // its promise file was missing, foreign or damaged
+	Fresh        bool              `json:"fresh"`             // forgotten only since the pod is new: it never promised anything
+	Position     failover.Position `json:"position"`          //
+	LagBytes     int64             `json:"lagBytes"`          // behind the last heartbeat; -1 unknown
+	Serving      bool              `json:"serving"`           // it is the primary and open for writes
+	Routed       bool              `json:"routed"`            // it wrote itself into the EndpointSlice in this epoch
+	Eligible     bool              `json:"eligible"`          // it could take over now
+	Reason       string            `json:"reason"`            // the guard that refuses it
+	Explanation  string            `json:"explanation"`       // and why, as a sentence
 	// Configured is the digest of the reloadable configuration that the member judged last: its engine runs it, or refused it
 	// and runs on with the one before, and Refused says why. Empty: it judged none yet, or its engine has none.
 	Configured string `json:"configured,omitempty"`

@@ -11,19 +11,20 @@ import (
 
 // Names below the data volume. The cluster is in a folder of its own, so that another can take its place by a rename.
 const (
-	dataDir   = "data"
-	initDir   = "data.init"   // a cluster being made
-	importDir = "data.import" // one that was brought along, being prepared
-	copyDir   = "data.copy"   // one being copied from the primary
-	oldDir    = "data.old"    // what a copy took the place of, until the copy is proven
-	trashDir  = "data.trash"  // being removed
-	lostDir   = "lost"        // WAL that nobody else has
-	stateDir  = "understudy"  // our notes:
-	emptyFile = "empty"       // the data was never part of the service
-	tornFile  = "torn"        // a rewind of the data began
-	wishFile  = "wish.json"
-	catchFile = "catch-up.json" // the data was rewound, and needs this primary's WAL before it can be read
-	lostFile  = "lost.json"
+	dataDir      = "data"
+	initDir      = "data.init"   // a cluster being made
+	importDir    = "data.import" // one that was brought along, being prepared
+	copyDir      = "data.copy"   // one being copied from the primary
+	oldDir       = "data.old"    // what a copy took the place of, until the copy is proven
+	trashDir     = "data.trash"  // being removed
+	lostDir      = "lost"        // WAL that nobody else has
+	stateDir     = "understudy"  // our notes:
+	emptyFile    = "empty"       // the data was never part of the service
+	importedFile = "imported"    // it was brought along, and nobody has a copy of it
+	tornFile     = "torn"        // a rewind of the data began
+	wishFile     = "wish.json"
+	catchFile    = "catch-up.json" // the data was rewound, and needs this primary's WAL before it can be read
+	lostFile     = "lost.json"
 )
 
 // clusters are the folders that may hold one.
@@ -32,6 +33,8 @@ var clusters = []string{dataDir, initDir, importDir, copyDir, oldDir}
 // disk is the data volume, and the WAL volume where there is one.
 type disk struct {
 	dir, wal string
+	// brought is where data was brought along to; "": nowhere.
+	brought string
 	// absent are the notes that are known not to come back after a power cut; nil: nothing is known.
 	absent *sync.Map
 }

@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -45,7 +46,7 @@ func (p *PostgreSQL) ExpectPromotion(quorum engine.Quorum) {
 		return // Promote says so, should it come to that
 	}
 	p.mu.Lock()
-	p.prepared = &names
+	p.prepared = names
 	p.mu.Unlock()
 }
 
@@ -53,10 +54,8 @@ func (p *PostgreSQL) ExpectPromotion(quorum engine.Quorum) {
 func (p *PostgreSQL) takePrepared() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	names := nobody
-	if p.prepared != nil {
-		names, p.prepared = *p.prepared, nil
-	}
+	names := cmp.Or(p.prepared, nobody) // an empty set too is taken in at the promotion alone
+	p.prepared = ""
 	return names
 }
 

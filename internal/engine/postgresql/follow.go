@@ -187,6 +187,9 @@ func identifyPrimary(ctx context.Context, c *conn) (place, []turn, error) {
 
 // judge decides what must become of this member's data.
 func (p *PostgreSQL) judge(ctx context.Context, remote *conn, own, primary place, turns []turn) (wishKind, *Lost, error) {
+	if exists(p.disk.note(importedFile)) {
+		return wishNone, nil, &engine.StuckError{Reason: engine.RejoinFailed, Err: errImported}
+	}
 	if exists(p.disk.note(emptyFile)) {
 		return wishCopy, nil, nil
 	}

@@ -32,8 +32,17 @@ func (p *PostgreSQL) importing() *agentconfig.Import {
 	return nil
 }
 
+// errImported keeps data that was imported and never served from being replaced by a copy: it may be the only one of it.
+var errImported = errors.New("this member's data was imported and the service began without it, so it is not replaced: to begin with it, make a new service that " +
+	"imports it; to give it up, delete this member's PersistentVolumeClaim and then its pod")
+
 // reserved are the names on a data volume that are ours, or the file system's.
 var reserved = append([]string{trashDir, lostDir, stateDir, "lost+found"}, clusters...)
+
+// ours reports whether an entry of the volume's root is not part of data that was brought along there; the agent's notes begin with a dot.
+func ours(name string) bool {
+	return slices.Contains(reserved, name) || strings.HasPrefix(name, trashDir) || strings.HasPrefix(name, ".understudy")
+}
 
 // takeImport moves the data that was brought along to where it is prepared. Until that is done nothing in it is changed, so that what
 // is refused can be taken elsewhere.
@@ -45,6 +54,9 @@ func (p *PostgreSQL) takeImport() error {
 	from := p.disk.path(i.Path)
 	if err := p.judgeImport(*i, from); err != nil {
 		return &engine.StuckError{Reason: engine.BootstrapFailed, Err: fmt.Errorf("importing the data in %s: %w", from, err)}
+	}
+	if err := writeDurably(p.disk.note(importedFile), nil); err != nil {
+		return err
 	}
 	if filepath.Clean(i.Path) != "." {
 		return renameDurably(from, p.disk.path(importDir))
@@ -63,7 +75,7 @@ func (p *PostgreSQL) gather(root string) error {
 		return fmt.Errorf("importing the data in %s: %w", root, err)
 	}
 	for _, e := range entries {
-		if name := e.Name(); name != "PG_VERSION" && !slices.Contains(reserved, name) && !strings.HasPrefix(name, trashDir) {
+		if name := e.Name(); name != "PG_VERSION" && !ours(name) {
 			if err := os.Rename(filepath.Join(root, name), filepath.Join(into, name)); err != nil {
 				return fmt.Errorf("importing the data in %s: %w", root, err)
 			}
@@ -111,7 +123,7 @@ func (p *PostgreSQL) startImport(bin string) (engine.Process, error) {
 	if err := removeDurably(filepath.Join(cluster, "standby.signal"), filepath.Join(cluster, "postmaster.pid")); err != nil {
 		return engine.Process{}, err
 	}
-	if err := p.cleanAutoConf(cluster); err != nil {
+	if err := cleanAutoConf(cluster, stripForeignConf); err != nil {
 		return engine.Process{}, err
 	}
 	lines, err := p.importStatements()

@@ -46,6 +46,10 @@ func (m *member) bring(path string) {
 	run("", "pg_isready", "-h", m.disk.dir)
 	_ = server.Process.Signal(syscall.SIGKILL)
 	_ = server.Wait()
+	auto := "restore_command = '/nowhere/backup get %f %p'\nrecovery_target_action = 'shutdown'\nwork_mem = '5MB'\n"
+	if err := os.WriteFile(filepath.Join(dir, "postgresql.auto.conf"), []byte(auto), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
 	left, _ := filepath.Glob(filepath.Join(m.disk.dir, ".s.PGSQL*"))
 	for _, l := range left {
 		_ = os.Remove(l)
@@ -64,6 +68,9 @@ func imported(t *testing.T, m *member) {
 	}
 	if got := m.admin("SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolcanlogin"); got != `boss o"wner postgres reader understudy` {
 		t.Errorf("its roles are %s", got)
+	}
+	if got := m.admin("SHOW work_mem") + m.admin("SHOW restore_command"); got != "5MB" {
+		t.Errorf("of its settings it has %q, want work_mem alone", got)
 	}
 	m.sql("CREATE TABLE t (n int)") // as the owner, in the database that was made
 	other := newMember(t, 1, imports("pgdata")).start().running().follows(m)
@@ -158,5 +165,48 @@ func TestNothingIsImportedIntoAnEstablishedService(t *testing.T) {
 	m.wantStages(runInit, runBootstrap, runServer)
 	if !m.disk.cluster("pgdata") {
 		t.Error("what was brought along was touched")
+	}
+}
+
+// What was imported is never replaced by a copy before it has served: there is no other of it.
+func TestImportedDataIsNotCopiedOver(t *testing.T) {
+	t.Parallel()
+	m, other := fromNothing(t, 0, imports("pgdata")), newMember(t, 1).start().running()
+	m.bring("pgdata")
+	m.start().running()
+	other.promote(engine.Quorum{})
+	until(t, "it refuses to follow", func() bool {
+		err := m.Follow(within(t), other.address)
+		return engine.StuckFor(err) == engine.RejoinFailed && strings.Contains(err.Error(), "was imported")
+	})
+	if r, _ := m.report(); r.MustReplace {
+		t.Error("its data is to be replaced")
+	}
+}
+
+// WAL on a volume of its own that was brought along stays while the data that names it is not the service's yet.
+func TestBroughtWALIsNotSwept(t *testing.T) {
+	t.Parallel()
+	wal := t.TempDir()
+	if err := os.Chmod(wal, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m := fromNothing(t, 0, imports("mistyped"), func(c *agentconfig.PostgreSQL) { c.WALDir = wal })
+	m.bring("pgdata")
+	moved := filepath.Join(wal, walPrefix+"brought")
+	if err := os.Rename(m.disk.path("pgdata/pg_wal"), moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(moved, m.disk.path("pgdata/pg_wal")); err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	until(t, "it is refused", func() bool { return engine.StuckFor(m.failure()) == engine.BootstrapFailed })
+	m.kill()
+	m.imports.Store(&agentconfig.Import{Member: "db-0", Path: "pgdata"})
+	m.start().running()
+	imported(t, m)
+	if !exists(moved) {
+		t.Error("its WAL is gone")
 	}
 }

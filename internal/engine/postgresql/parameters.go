@@ -136,10 +136,20 @@ func quoteSetting(v string) string {
 // stripAutoConf removes our parameters from the text of postgresql.auto.conf, into which a copy or ALTER SYSTEM may have
 // brought them and which would override our own file.
 func stripAutoConf(text string) string {
+	return stripped(text, func(name string) bool { return slices.Contains(managedNames, name) })
+}
+
+// stripForeignConf does that to another server's, of which nothing may lead data, files or recovery elsewhere either.
+func stripForeignConf(text string) string {
+	return stripped(text, func(name string) bool {
+		return slices.Contains(Owned, name) || strings.HasPrefix(name, "recovery_target")
+	})
+}
+
+func stripped(text string, goes func(name string) bool) string {
 	var kept []string
 	for _, line := range strings.Split(text, "\n") {
-		name, _, _ := strings.Cut(line, "=")
-		if !slices.Contains(managedNames, strings.ToLower(strings.TrimSpace(name))) {
+		if name, _, _ := strings.Cut(line, "="); !goes(strings.ToLower(strings.TrimSpace(name))) {
 			kept = append(kept, line)
 		}
 	}

@@ -47,8 +47,8 @@ type PostgreSQL struct {
 	major      int
 	caughtUp   bool // this life of the server has replayed all that its files had
 	generation int
-	inForce    int     // the generation that the server was last seen to run with
-	prepared   *string // the synchronous set to detach with, should this member be promoted next
+	inForce    int    // the generation that the server was last seen to run with
+	prepared   string // the synchronous set to detach with, should this member be promoted next
 	settings   settings
 	tuning     tuning // what the user chooses
 	door       door   // as pg_hba.conf has it

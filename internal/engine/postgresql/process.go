@@ -23,7 +23,7 @@ const record = `out=$1; shift; "$@" >"$out.log" 2>&1; s=$?; cat "$out.log" >&2; 
 func (p *PostgreSQL) Process() (engine.Process, error) {
 	p.mu.Lock()
 	p.stage, p.upstream, p.quorum, p.slotsDue, p.pending = "", "", engine.Quorum{}, time.Time{}, nil
-	p.caughtUp, p.prepared = false, nil
+	p.caughtUp, p.prepared = false, ""
 	p.life++ // what is still ordered of the last one comes too late
 	p.mu.Unlock()
 	p.forgetPause()
@@ -68,7 +68,11 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 
 // prepare makes everything that is not data anew: nothing of an earlier life lets anybody in or follows anybody.
 func (p *PostgreSQL) prepare() error {
-	if err := p.disk.prepare(); err != nil {
+	d := p.disk
+	if i := p.imports.Load(); i != nil {
+		d.brought = i.Path
+	}
+	if err := d.prepare(); err != nil {
 		return err
 	}
 	if n := len(fmt.Sprintf("%s/.s.PGSQL.%d", p.socketDir(), p.config.Port)); n > maxSocketPath {
@@ -176,7 +180,7 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 	if err := errors.Join(p.beginCatchUp(), p.countTrial()); err != nil {
 		return engine.Process{}, err
 	}
-	if err := p.cleanAutoConf(p.data()); err != nil {
+	if err := cleanAutoConf(p.data(), stripAutoConf); err != nil {
 		return engine.Process{}, err
 	}
 	for _, name := range []string{"recovery.signal", "promote", "promote.signal"} {
@@ -192,13 +196,13 @@ func (p *PostgreSQL) startServer(bin string) (engine.Process, error) {
 }
 
 // cleanAutoConf takes out of a cluster's postgresql.auto.conf what is ours alone.
-func (p *PostgreSQL) cleanAutoConf(cluster string) error {
+func cleanAutoConf(cluster string, strip func(string) string) error {
 	auto := filepath.Join(cluster, "postgresql.auto.conf")
 	raw, err := os.ReadFile(auto)
 	if err != nil {
 		return nil // none: there is nothing in it
 	}
-	if text := stripAutoConf(string(raw)); text != string(raw) {
+	if text := strip(string(raw)); text != string(raw) {
 		return writeDurably(auto, []byte(text))
 	}
 	return nil

@@ -23,7 +23,7 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 	}
 	err = p.with(ctx, &p.orders, func(c *conn) error {
 		// From here on the data is the service's own: nothing that was wished for it before may happen to it.
-		if err := p.disk.drop(wishFile, catchFile, emptyFile); err != nil {
+		if err := p.disk.drop(wishFile, catchFile, emptyFile, importedFile); err != nil {
 			return err
 		}
 		p.setPending(nil)
@@ -33,7 +33,7 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 			return err
 		}
 		if !prepared {
-			if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
+			if err := p.replacePrepared(ctx, c, names); err != nil {
 				return err
 			}
 		}
@@ -53,6 +53,25 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 		go p.afterPromotion()
 	}
 	return report, err
+}
+
+// replacePrepared takes in another synchronous set than the server was prepared for, if it was. A member that follows already may have a
+// sender that goes by the set before.
+func (p *PostgreSQL) replacePrepared(ctx context.Context, c *conn, names string) error {
+	p.mu.Lock()
+	before := p.settings.standbys
+	p.mu.Unlock()
+	row, err := c.one(ctx, "SELECT pg_catalog.clock_timestamp()")
+	if err != nil {
+		return err
+	}
+	if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
+		return err
+	}
+	if before == nobody || before == names {
+		return nil
+	}
+	return endSendersOlderThan(ctx, c, row[0])
 }
 
 // leaveRecovery orders the promotion until it has happened.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -39,8 +40,11 @@ func (d disk) sweepWAL() {
 	if d.wal == "" {
 		return
 	}
+	if !d.cluster(dataDir) && !d.cluster(oldDir) {
+		return // what is there may be of data that was brought along and not looked at yet
+	}
 	used := map[string]bool{}
-	for _, name := range clusters {
+	for _, name := range append(slices.Clone(clusters), d.brought) {
 		used[d.walOf(name)] = true
 	}
 	found, _ := filepath.Glob(filepath.Join(d.wal, walPrefix+"*"))

@@ -103,7 +103,7 @@ func (o *operator) hear(m *member, view *failover.OperatorView) {
 	}
 	o.silent[m.name] = 0
 	st := l.agent.Status()
-	view.Reports[m.name] = failover.MemberReport{Run: st.Run, Epoch: st.Epoch, Promise: st.Promise, HasData: st.HasData, Serving: st.Serving,
+	view.Reports[m.name] = failover.MemberReport{Run: st.Run, Epoch: st.Epoch, Promise: st.Promise, HasData: st.HasData, Running: st.Running, Serving: st.Serving,
 		DataID: st.DataIdentity, Lease: l.agent.Register()}
 }
 

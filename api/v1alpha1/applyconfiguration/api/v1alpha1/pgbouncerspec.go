@@ -8,7 +8,8 @@ package v1alpha1
 // PgBouncerSpec names poolers that a user runs. Their databases should lead to the Service NAME, and server_login_retry be 1: its default
 // lets clients wait for 15 seconds after one failed connection.
 type PgBouncerSpecApplyConfiguration struct {
-	// hosts of the poolers: names or addresses. Of a name with several addresses, such as that of a headless Service, each is told.
+	// hosts of the poolers: names or addresses. Of a name with several addresses, such as that of a headless Service, each is told. Not
+	// the name of a Service with an address of its own before several poolers: only one of them would hear.
 	Hosts []string `json:"hosts,omitempty"`
 	// port of their consoles and clients.
 	Port *int32 `json:"port,omitempty"`

@@ -24,13 +24,14 @@ type PostgreSQLSpecApplyConfiguration struct {
 	// import begins the service with data of an earlier server, instead of an empty database. It is the data directory of a server of
 	// the image's major version that was stopped, or a snapshot or base backup of one with the WAL that it needs, on
 	// PersistentVolumeClaim data-NAME-0, made beforehand and owned by template.userID; the other members copy it. The directory
-	// becomes the service's own. Roles, databases and passwords stay; the role postgres and the owner and database named above are made
-	// where absent; postgresql.conf and pg_hba.conf are left unread: see parameters and hostBasedAuthentication. Once the service
+	// becomes the service's own. Roles and databases stay; the role postgres and the owner and database named above are made
+	// where absent, and the owner gets the password of passwordSecretRef; postgresql.conf and pg_hba.conf are left unread: see parameters and hostBasedAuthentication. Once the service
 	// has opened, this field has no effect.
 	Import *ImportSpecApplyConfiguration `json:"import,omitempty"`
 	// pgBouncer names poolers in front of this service. A planned change of primary (switchover, drain, rolling change, end of the primary's pod) has them
 	// hold their clients back until the new primary serves, so that clients see a pause and no error; it waits at most a
-	// second for transactions to end, and goes on without the poolers after that.
+	// second for transactions to end, and goes on without the poolers after that. Each new primary tells them to let their clients
+	// go on, also those that a person holds back. A change of this field renews the members, as one of template does.
 	PgBouncer *PgBouncerSpecApplyConfiguration `json:"pgBouncer,omitempty"`
 	// superuserPasswordSecretRef lets the role postgres log in over the network, with TLS and the password of this Secret key,
 	// which it follows as the owner's does. Without it nobody is superuser but on a pod's own socket. A superuser can undo what
