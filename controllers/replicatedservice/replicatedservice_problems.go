@@ -35,7 +35,7 @@ func unsupported(format string, args ...any) Problem {
 // problem for each such field that was changed nevertheless.
 func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet, register *failover.Lease) (*v1alpha1.ReplicatedService, []Problem) {
 	out := svc.DeepCopy()
-	out.Spec.Replicas = ptr.To(needed(svc, set, register))
+	out.Spec.Replicas = ptr.To(membersToRun(svc, set, register))
 	problems := engineProblems(svc)
 	if svc.Spec.Engine.Custom != nil {
 		out.Spec.Engine = v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{}}

@@ -21,8 +21,8 @@ const reasonScaleDown = "ScaleDown"
 // declared is the number of members that the spec asks for.
 func declared(svc *v1alpha1.ReplicatedService) int32 { return ptr.Deref(svc.Spec.Replicas, 3) }
 
-// needed is the number of members that are to run. They stay until the Lease names them no more: the pods of a voter or of a holder of data that counts are not ended.
-func needed(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet, register *failover.Lease) int32 {
+// membersToRun is the number of members that are to run. They stay until the Lease names them no more: the pods of a voter or of a holder of data that counts are not ended.
+func membersToRun(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet, register *failover.Lease) int32 {
 	need := declared(svc)
 	if set == nil {
 		return need
