@@ -249,10 +249,10 @@ func TestFixedFields(t *testing.T) {
 	s.serve("cache")
 	s.healthy("cache")
 	s.change("cache", svc, func() {
-		svc.Spec.Replicas, svc.Spec.Engine.Redis.Port = ptr.To[int32](5), 7000
+		svc.Spec.Engine.Redis.Port = 7000
 		svc.Spec.Template.NodeSelector = map[string]string{"disk": "fast"}
 	})
-	s.stalled("cache", v1alpha1.ReasonFieldNotSupported, "spec.replicas", "set it back to 3", "spec.engine.redis.port", "6379")
+	s.stalled("cache", v1alpha1.ReasonFieldNotSupported, "spec.engine.redis.port", "6379")
 	s.stillAvailable("cache")
 	s.eventually(func() string {
 		set := &appsv1.StatefulSet{}
@@ -262,7 +262,7 @@ func TestFixedFields(t *testing.T) {
 		}
 		return ""
 	})
-	s.change("cache", svc, func() { svc.Spec.Replicas, svc.Spec.Engine.Redis.Port = ptr.To[int32](3), 6379 })
+	s.change("cache", svc, func() { svc.Spec.Engine.Redis.Port = 6379 })
 	s.condition("cache", v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNotStalled)
 }
 

@@ -36,7 +36,10 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.storage) || !has(self.storage.wal) || has(self.engine.postgresql)",message="storage.wal needs engine.postgresql: no other engine keeps its log apart"
 // +kubebuilder:validation:XValidation:rule="!has(self.engine.postgresql) || has(self.storage)",message="storage must be set with engine.postgresql: a database without a volume is lost with its pod"
 type ReplicatedServiceSpec struct {
-	// replicas is the number of members, the primary included. With one member there is nobody to take over.
+	// replicas is the number of members, the primary included. With one member there is nobody to take over. It may change while the
+	// service runs, also through the scale subresource: new members copy the primary before they count, and the members with the
+	// highest numbers leave, after a switchover if one of them is the primary. What happens to their volumes says
+	// storage.retention.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=9
 	// +kubebuilder:default=3

@@ -32,7 +32,7 @@ func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) failover
 	if p := s.svc.Status.Primary; p != nil {
 		view.Known = max(view.Known, failover.Epoch(p.Epoch))
 	}
-	view.Wanted = s.wantedTerms(policy.Members(s.svc.Name, s.count()))
+	view.Wanted = s.wantedTerms(policy.Members(s.svc.Name, declared(s.svc)))
 	for name, report := range s.reports {
 		status := report.Live()
 		if status == nil {
@@ -195,7 +195,7 @@ func (r *Reconciler) ensureTerms(_ context.Context, s *scope) error {
 		return nil
 	}
 	wanted := s.wantedTerms(s.register.Terms.Members)
-	if wanted.MinReplicasToWrite >= int(s.count()) {
+	if wanted.MinReplicasToWrite >= int(declared(s.svc)) {
 		return nil
 	}
 	status := s.reports[s.register.Holder.Member].Live()

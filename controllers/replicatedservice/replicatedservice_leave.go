@@ -97,7 +97,7 @@ func agreed(s *scope, serving *wire.Status) bool {
 func shelter(s *scope) (target, why string) {
 	var refused []string
 	for _, name := range s.memberNames() {
-		if holds(s, name) {
+		if holds(s, name) || goes(s, name) {
 			continue
 		}
 		if !well(s, name) {

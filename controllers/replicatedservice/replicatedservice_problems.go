@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/internal/policy"
 	"understudy.dev/understudy/internal/workload"
@@ -32,19 +33,15 @@ func unsupported(format string, args ...any) Problem {
 
 // effective returns the service with every field that cannot be changed once it runs taken from what runs, and a
 // problem for each such field that was changed nevertheless.
-func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) (*v1alpha1.ReplicatedService, []Problem) {
+func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet, register *failover.Lease) (*v1alpha1.ReplicatedService, []Problem) {
 	out := svc.DeepCopy()
+	out.Spec.Replicas = ptr.To(membersToRun(svc, set, register))
 	problems := engineProblems(svc)
 	if svc.Spec.Engine.Custom != nil {
 		out.Spec.Engine = v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{}}
 	}
 	if set == nil {
 		return out, problems
-	}
-	if runs := ptr.Deref(set.Spec.Replicas, 0); runs != ptr.Deref(svc.Spec.Replicas, 3) {
-		problems = append(problems, unsupported(
-			"spec.replicas cannot be changed yet: %d members go on running; set it back to %d", runs, runs))
-		out.Spec.Replicas = &runs
 	}
 	engine := workload.EngineOf(svc)
 	switch name, port := running(set); {
@@ -139,7 +136,7 @@ func policyProblems(s *scope) []Problem {
 				"A service that runs keeps the terms it has", ref.Name, s.svc.Namespace)}}
 	}
 	var out []Problem
-	for _, field := range policy.Unsupported(s.policy, s.count()) {
+	for _, field := range policy.Unsupported(s.policy, declared(s.svc)) {
 		out = append(out, unsupported("FailoverPolicy %s: %s", ref.Name, field))
 	}
 	return out

@@ -64,7 +64,7 @@ type scope struct {
 
 func (s *scope) key() types.NamespacedName { return client.ObjectKeyFromObject(s.svc) }
 
-// count is the number of members.
+// count is the number of members, those included that are to go and are still named by the Lease.
 func (s *scope) count() int32 { return ptr.Deref(s.effective.Spec.Replicas, 3) }
 
 func (s *scope) memberNames() []string {
@@ -175,7 +175,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 			s.failovers = append(s.failovers, fo)
 		}
 	}
-	s.effective, s.problems = effective(svc, s.set)
+	s.effective, s.problems = effective(svc, s.set, s.register)
 	s.problems = append(s.problems, policyProblems(s)...)
 	s.problems = append(s.problems, podProblems(s)...)
 	s.problems = append(s.problems, stuckProblems(s)...)

@@ -225,7 +225,7 @@ func (s *scope) waitsFor() string {
 func redundant(s *scope) observation {
 	if s.count() == 1 {
 		return observation{true, v1alpha1.ReasonSingleReplica,
-			"one member is declared, so there is no replica to lose and none to take over; set spec.replicas to 3 in a new service for that"}
+			"one member is declared, so there is no replica to lose and none to take over; set spec.replicas to 3 for that"}
 	}
 	serving := s.server()
 	var short []string

@@ -26,7 +26,7 @@ func (r Reloadable) Digest() string {
 func (c Config) Static() Config {
 	if c.PostgreSQL != nil {
 		p := *c.PostgreSQL
-		p.Parameters, p.HBA, p.Import = nil, nil, nil
+		p.Parameters, p.HBA, p.Import, p.Members = nil, nil, nil, nil
 		c.PostgreSQL = &p
 	}
 	return c

@@ -75,13 +75,11 @@ func (p *PostgreSQL) hba(d door, users []string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// ident maps the members' certificates to the role they may use.
+// ident maps the members' certificates to the role they may use. The service's own authority signs for its members only, of whom there may
+// be more tomorrow.
 func (p *PostgreSQL) ident() string {
-	var b strings.Builder
-	for _, m := range p.config.Members {
-		fmt.Fprintf(&b, "members \"%s\" %s\n", m, replicator)
-	}
-	return b.String()
+	service := p.config.Member[:strings.LastIndexByte(p.config.Member, '-')+1]
+	return fmt.Sprintf("members /^%s[0-9]+$ %s\n", regexp.QuoteMeta(service), replicator)
 }
 
 func (p *PostgreSQL) writeDoor(life int, d door) error {

@@ -11,9 +11,12 @@ import (
 	"understudy.dev/understudy/internal/agentconfig"
 )
 
+// mostMembers is how many a service may have.
+const mostMembers = 9
+
 // defaults a user may change.
 func defaults(c agentconfig.PostgreSQL) map[string]string {
-	walSenders := strconv.Itoa(max(10, 4*len(c.Members)))
+	walSenders := strconv.Itoa(4 * mostMembers) // a standby stops replaying when its primary has more, so it is no matter of how many there are now
 	return map[string]string{
 		"wal_level": "replica",
 		// What a standby compares with its primary's is the same everywhere, whatever the place where initdb ran had room for.

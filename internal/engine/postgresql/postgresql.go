@@ -39,6 +39,7 @@ type PostgreSQL struct {
 	changing atomic.Bool // passwords
 	settled  atomic.Bool // the service has data of its own
 	imports  atomic.Pointer[agentconfig.Import]
+	members  atomic.Pointer[[]string] // all of the service
 
 	mu         sync.Mutex
 	proven     map[string]proven // by role
@@ -70,6 +71,7 @@ func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *Po
 	config.Parameters, config.HBA = nil, nil // they change: see tuning
 	p := &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir, absent: &sync.Map{}}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
 	p.imports.Store(config.Import)
+	p.members.Store(&config.Members)
 	return p
 }
 

@@ -56,6 +56,7 @@ func (p *PostgreSQL) Reconfigure(ctx context.Context, config agentconfig.Config)
 		return engine.Configuration{}, errors.New("configuring PostgreSQL: the configuration is of another engine")
 	}
 	p.imports.Store(config.PostgreSQL.Import)
+	p.takeMembers(config.PostgreSQL.Members)
 	want := config.PostgreSQL.Reloadable()
 	p.mu.Lock()
 	p.tuning.wanted = want

@@ -2,6 +2,7 @@ package postgresql
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 )
@@ -50,12 +51,22 @@ func ownSlots(ctx context.Context, c *conn) (map[string]slot, error) {
 // peers' slots by name.
 func (p *PostgreSQL) peerSlots() []string {
 	var names []string
-	for _, m := range p.config.Members {
+	for _, m := range *p.members.Load() {
 		if m != p.config.Member {
 			names = append(names, slotName(m))
 		}
 	}
 	return names
+}
+
+// takeMembers learns who the members are by now. Slots of those that left are dropped a little later, when nobody uses them.
+func (p *PostgreSQL) takeMembers(members []string) {
+	if before := p.members.Swap(&members); slices.Equal(*before, members) {
+		return
+	}
+	p.mu.Lock()
+	p.slotsDue = time.Now().Add(slotGrace)
+	p.mu.Unlock()
 }
 
 // slotGrace is how long a member may take to come to a new primary before the slot that it has there is made to hold WAL back

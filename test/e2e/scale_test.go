@@ -1,0 +1,84 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/rounds"
+)
+
+// testScale walks through numbers of members while a client writes: nothing that was acknowledged is lost, and writes stop for a switchover at most.
+func testScale(t *testing.T) {
+	t.Parallel()
+	t.Run("Redis", func(t *testing.T) {
+		f := redis(t, space(t, "scale"), func(obj *v1alpha1.ReplicatedService) { obj.Spec.Replicas = ptr.To[int32](1) })
+		must(t, f.Clients.Ensure(t.Context()))
+		f.settled(t.Context(), t, 1)
+		for _, n := range []int32{3, 5, 2, 1} {
+			t.Run(fmt.Sprint(n), func(t *testing.T) { f.scaled(t, n) })
+		}
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		f := postgresql(t, space(t, "scale-postgresql"), func(obj *v1alpha1.ReplicatedService) { obj.Spec.Storage.StorageClassName = nil }).ready(t)
+		for _, n := range []int32{5, 2} {
+			t.Run(fmt.Sprint(n), func(t *testing.T) { f.scaled(t, n) })
+		}
+	})
+}
+
+// scaled changes the number of members under load.
+func (f fixture) scaled(t *testing.T, n int32) {
+	before, err := f.Service.Primary(t.Context())
+	must(t, err)
+	c, _, err := f.Clients.NotOn(t.Context(), before.Node)
+	must(t, err)
+	defer c.Close()
+	config, err := f.LoadConfig(t.Context())
+	must(t, err)
+	config.LimitSeconds = 300
+	m, err := rounds.Measure(t.Context(), c, fmt.Sprintf("scale-%d", time.Now().UnixNano()), rounds.Target{
+		Config: config, Within: 3 * time.Minute,
+		Inject: func(context.Context) error {
+			f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Replicas = ptr.To(n) })
+			return nil
+		},
+		Over: func(ctx context.Context) error { f.settled(ctx, t, n); return nil },
+	})
+	must(t, err)
+	after, err := f.Service.Primary(t.Context())
+	must(t, err)
+	t.Logf("%d members: %s in epoch %d → %s in epoch %d; outage %.1f ms; %d writes acknowledged, %d lost, %d unknown", n, before.Member, before.Epoch,
+		after.Member, after.Epoch, float64(m.Longest().Microseconds)/1000, m.Acknowledged, m.Verification.Lost, m.Unknown)
+	if m.Verification.Lost > 0 {
+		t.Errorf("%d acknowledged writes were lost: %v", m.Verification.Lost, m.Verification.LostSequence)
+	}
+	if after.Epoch > before.Epoch+1 {
+		t.Errorf("epoch %d became %d, want one switchover at most", before.Epoch, after.Epoch)
+	}
+	f.requestsEnded(t)
+}
+
+// settled waits until a service has so many members and is ready.
+func (f fixture) settled(ctx context.Context, t *testing.T, n int32) {
+	t.Helper()
+	must(t, kube.UntilEvery(ctx, 3*time.Minute, 200*time.Millisecond, fmt.Sprintf("%d members", n), func(ctx context.Context) (bool, string, error) {
+		obj, err := f.Service.Object(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		pods, err := f.Service.Pods(ctx)
+		ready := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionReady)
+		done := ready != nil && ready.Status == "True" && ready.ObservedGeneration == obj.Generation && obj.Status.ReadyReplicas == n && len(pods) == int(n) &&
+			len(obj.Status.Members) == int(n)
+		return done, fmt.Sprintf("%d pods, %s: %+v", len(pods), obj.Status.Readiness, ready), err
+	}))
+}
