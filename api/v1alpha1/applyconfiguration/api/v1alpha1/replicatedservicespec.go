@@ -11,7 +11,10 @@ import (
 //
 // ReplicatedServiceSpec declares a service with one primary and replicas that follow it.
 type ReplicatedServiceSpecApplyConfiguration struct {
-	// replicas is the number of members, the primary included. With one member there is nobody to take over.
+	// replicas is the number of members, the primary included. With one member there is nobody to take over. It may change while the
+	// service runs, also through the scale subresource: new members copy the primary before they count, and the members with the
+	// highest numbers leave, after a switchover if one of them is the primary. What happens to their volumes says
+	// storage.retention.
 	Replicas *int32 `json:"replicas,omitempty"`
 	// engine is the replicated program; exactly one of its fields is set.
 	Engine *EngineSpecApplyConfiguration `json:"engine,omitempty"`
