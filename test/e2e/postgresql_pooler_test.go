@@ -109,21 +109,34 @@ func makePoolers(t *testing.T, namespace string) {
 func (f fixture) unnoticed(t *testing.T, kind faults.Kind) {
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
 	s := f.scene(t)
+	ask := func(ctx context.Context, host, command string) (string, error) {
+		return cluster.Exec(ctx, f.namespace, s.replicas[0], naming.EngineContainer, "sh", "-c", `PATH="$PATH:$(echo /usr/lib/postgresql/*/bin)"
+export PGPASSWORD=$(cat `+naming.SecretDir+"/"+naming.PasswordKey+`) PGSSLMODE=disable PGUSER=app PGDATABASE=app PGHOST=`+host+"\n"+command)
+	}
+	must(t, kube.UntilEvery(t.Context(), time.Minute, time.Second, "the service to be reached through the poolers", func(ctx context.Context) (bool, string, error) {
+		out, err := ask(ctx, poolerName, `psql -p `+strconv.Itoa(poolerPort)+` -Atc "SELECT 'yes'" 2>&1 || true`)
+		return strings.TrimSpace(out) == "yes", out, err
+	}))
+	_, err := ask(t.Context(), "db", `psql -qc "DROP TABLE IF EXISTS pooled; CREATE TABLE pooled (n int)"`)
+	must(t, err)
 	type result struct {
 		out string
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		out, err := cluster.Exec(t.Context(), f.namespace, s.replicas[0], naming.EngineContainer, "sh", "-c", `export PGPASSWORD=$(cat `+naming.SecretDir+"/"+naming.PasswordKey+`) PGSSLMODE=disable
-PATH="$PATH:$(echo /usr/lib/postgresql/*/bin)"
-psql -h db -U app -qc "CREATE TABLE IF NOT EXISTS pooled (n int)" app
-echo "INSERT INTO pooled VALUES (1);" | pgbench -n -f /dev/stdin -h `+poolerName+` -p `+strconv.Itoa(poolerPort)+` -U app -c 4 -T 12 app 2>&1`)
+		out, err := ask(t.Context(), poolerName, "export PGPORT="+strconv.Itoa(poolerPort)+`
+echo "INSERT INTO pooled VALUES (1);" | pgbench -n -f /dev/stdin -c 4 -T 12 2>&1; echo "it ended with $?"`)
 		done <- result{out, err}
 	}()
+	must(t, kube.UntilEvery(t.Context(), 20*time.Second, 200*time.Millisecond, "the clients of the poolers to write", func(ctx context.Context) (bool, string, error) {
+		out, err := ask(ctx, "db", `psql -Atc "SELECT count(*) FROM pooled"`)
+		n, _ := strconv.Atoi(strings.TrimSpace(out))
+		return n > 100, out, err
+	}))
 	f.committed(t, kind)
 	r := <-done
-	if must(t, r.err); strings.Contains(r.out, "aborted") || !strings.Contains(r.out, "number of failed transactions: 0") {
+	if must(t, r.err); !strings.Contains(r.out, "it ended with 0") || !strings.Contains(r.out, "number of failed transactions: 0") {
 		t.Errorf("clients of the poolers noticed:\n%s", r.out)
 	}
 	t.Log(r.out)
