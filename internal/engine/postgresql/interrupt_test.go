@@ -142,7 +142,7 @@ func TestLoweredParametersDoNotStopAStandby(t *testing.T) {
 	m.ask(with(map[string]string{"max_connections": "12"}))
 	m.start().running()
 	least := floors(m.data())
-	if least["max_connections"] != 20 || least["max_wal_senders"] != 12 || least["max_locks_per_transaction"] != 64 {
+	if least["max_connections"] != 20 || least["max_wal_senders"] != 4*mostMembers || least["max_locks_per_transaction"] != 64 {
 		t.Errorf("pg_control says %v", least)
 	}
 }
