@@ -174,6 +174,9 @@ func (o *Observation) agreed(now Instant, a *Attempt, m string) bool {
 func (o *Observation) GrantTerms(now Instant, a *Attempt) Terms {
 	terms := o.Lease.Terms
 	terms.Sets = o.nextSet(a.Epoch)
+	if a.Holder.Member != o.Self.Member && !o.askedFor(a) {
+		terms.Unasked = a.Epoch
+	}
 	answered := func(m string) bool { return m == APIServer && o.apiAgrees(now) || a.Promises[m].Given }
 	if terms.Majority(answered) {
 		return terms

@@ -72,6 +72,10 @@ func mustNotStand(now Instant, o *Observation, detected Instant, d *Decision) st
 	case mode != ModeAutomatic && !asked:
 		return fmt.Sprintf("the mode is %s", mode)
 	}
+	if left := o.coolsFor(now); left > 0 && !asked {
+		d.lookAgainIn(left)
+		return fmt.Sprintf("epoch %d began by itself not long ago, and the policy's cooldown is not over", o.Lease.Epoch)
+	}
 	if !o.releaseAllows(now) {
 		d.lookAgainIn(10 * time.Millisecond)
 		return "the primary handed over to " + o.Release.Target

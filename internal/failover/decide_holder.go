@@ -98,6 +98,9 @@ func decideHolder(now Instant, o *Observation, desired Policy, d *Decision) {
 		d.note("takes epoch %d for the same run, since a member promised it", t.Epoch+1)
 		next := terms
 		next.Sets = o.nextSet(t.Epoch + 1)
+		if next.Unasked == t.Epoch {
+			next.Unasked++ // it is the same run's
+		}
 		d.do(Action{Kind: Renumber, Epoch: t.Epoch + 1, Terms: &next})
 	case next != nil:
 		d.do(Action{Kind: WriteTerms, Epoch: t.Epoch, Terms: next})

@@ -121,7 +121,7 @@ func TestTargetThatDiesIsReplaced(t *testing.T) {
 }
 
 func TestModesThatForbidATakeover(t *testing.T) {
-	for _, mode := range []Mode{ModeManual, ModeDryRun, ModePaused, ModeCooldown} {
+	for _, mode := range []Mode{ModeManual, ModeDryRun, ModePaused} {
 		th := curtain(t, 3)
 		th.swap(func(l *Lease) { l.Terms.Mode = mode })
 		th.run(10 * time.Millisecond)

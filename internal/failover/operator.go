@@ -84,8 +84,8 @@ func DecideLease(v OperatorView) LeaseStep {
 		return LeaseStep{}
 	}
 	next := *v.Lease
-	next.Terms.Mode, next.Terms.Accepted = v.Wanted.Mode, v.Wanted.Accepted
-	why := "mode or accepted evidence changed"
+	next.Terms.Mode, next.Terms.Accepted, next.Terms.CooldownMillis = v.Wanted.Mode, v.Wanted.Accepted, v.Wanted.CooldownMillis
+	why := "mode, accepted evidence or cooldown changed"
 	if list, reason := nextMembers(v); list != nil && !v.Paused {
 		next.Terms.Next, next.Terms.Sets = list, widened(next.Terms.Sets, list)
 		why = reason

@@ -57,6 +57,10 @@ type Terms struct {
 	EveryWaits bool `json:"everyWaits,omitempty"`
 	// Renewed grows when the holder renews its right at the API server (rule Voters, two members).
 	Renewed int64 `json:"renewed,omitempty"`
+	// CooldownMillis is for how long after a failover that nobody asked for no other begins by itself. Unasked is the last epoch that
+	// began so, with another member than the one before.
+	CooldownMillis int64 `json:"cooldownMilliseconds,omitempty"`
+	Unasked        Epoch `json:"unasked,omitempty"`
 	// MinReplicasToWrite is carried out by the engine.
 	MinReplicasToWrite int `json:"minReplicasToWrite,omitempty"`
 	// Opened is the last epoch that opened; Sets the synchronous set of it and of each later one.

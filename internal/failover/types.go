@@ -102,7 +102,6 @@ const (
 	ModeManual    Mode = "Manual"
 	ModeDryRun    Mode = "DryRun"
 	ModePaused    Mode = "Paused"
-	ModeCooldown  Mode = "Cooldown"
 )
 
 // EvidenceKind names a reason to believe that the old primary cannot write any more.

@@ -69,6 +69,7 @@ func Terms(spec v1alpha1.FailoverPolicySpec, service v1alpha1.ReplicatedServiceS
 		MaxLagBytes:        ptr.Deref(spec.Candidates.MaxLagBytes, 0),
 		Excluded:           slices.Clone(spec.Candidates.Excluded),
 		MinReplicasToWrite: int(ptr.Deref(spec.MinReplicasToWrite, 0)),
+		CooldownMillis:     int64(ptr.Deref(spec.CooldownSeconds, 0)) * 1000,
 	}
 	slices.Sort(terms.Excluded)
 	if r := service.Replication; r != nil && r.Mode == v1alpha1.Synchronous && r.Synchronous != nil {
@@ -100,9 +101,6 @@ func ByHolder(have, want failover.Terms) bool {
 // Unsupported names the fields of a policy that ask for what this version cannot do yet.
 func Unsupported(spec v1alpha1.FailoverPolicySpec, replicas int32) []string {
 	var out []string
-	if ptr.Deref(spec.CooldownSeconds, 0) > 0 {
-		out = append(out, "spec.cooldownSeconds: no cooldown is kept; set it to 0")
-	}
 	if s := spec.Rejoin.Strategy; s != "" && s != v1alpha1.RejoinAutomatic {
 		out = append(out, "spec.rejoin.strategy "+string(s)+": it is treated as Automatic; set it to Automatic")
 	}

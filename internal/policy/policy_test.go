@@ -135,9 +135,9 @@ func TestUnsupported(t *testing.T) {
 		t.Errorf("the defaults are refused: %v", have)
 	}
 	spec := Defaults()
-	spec.CooldownSeconds, spec.MinReplicasToWrite = ptr.To[int32](5), ptr.To[int32](3)
+	spec.MinReplicasToWrite = ptr.To[int32](3)
 	spec.Rejoin.Strategy = v1alpha1.RejoinRebuild
-	if have := Unsupported(spec, 3); len(have) != 3 {
-		t.Errorf("want three remedies, have %q", have)
+	if have := Unsupported(spec, 3); len(have) != 2 {
+		t.Errorf("want two remedies, have %q", have)
 	}
 }
