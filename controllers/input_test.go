@@ -59,11 +59,11 @@ func TestUnknownPolicy(t *testing.T) {
 // TestPolicyFields: a policy that asks for what cannot be done yet says so.
 func TestPolicyFields(t *testing.T) {
 	s := newStage(t)
-	s.create(&v1alpha1.FailoverPolicy{ObjectMeta: metav1.ObjectMeta{Name: "early"}, Spec: v1alpha1.FailoverPolicySpec{CooldownSeconds: ptr.To[int32](60)}})
+	s.create(&v1alpha1.FailoverPolicy{ObjectMeta: metav1.ObjectMeta{Name: "early"}, Spec: v1alpha1.FailoverPolicySpec{Rejoin: v1alpha1.RejoinSpec{Strategy: v1alpha1.RejoinRebuild}}})
 	svc := redis("cache")
 	svc.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: "early"}
 	s.create(svc)
-	s.stalled("cache", v1alpha1.ReasonFieldNotSupported, "FailoverPolicy early", "spec.cooldownSeconds", "set it to 0")
+	s.stalled("cache", v1alpha1.ReasonFieldNotSupported, "FailoverPolicy early", "spec.rejoin.strategy Rebuild", "set it to Automatic")
 }
 
 // TestImageNotFound: the condition names the field; the agent's own image is the operator's business.

@@ -41,6 +41,8 @@ const (
 	ReasonCandidatesReady = "CandidatesReady"
 	// ReasonNoCandidate: each replica is refused by a guard.
 	ReasonNoCandidate = "NoCandidate"
+	// ReasonCooldown: the last failover is not long ago, and the policy wants a pause after each.
+	ReasonCooldown = "Cooldown"
 	// ReasonPaused: spec.state is Paused.
 	ReasonPaused = "Paused"
 	// ReasonPolicyNotFound: the policy that failoverPolicyRef names does not exist.

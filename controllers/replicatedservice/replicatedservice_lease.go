@@ -54,7 +54,9 @@ func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) failover
 
 // wantedTerms are what spec and policy ask for.
 func (s *scope) wantedTerms(members []failover.MemberEntry) failover.Terms {
-	return policy.Terms(s.policy, s.effective.Spec, members)
+	terms := policy.Terms(s.policy, s.effective.Spec, members)
+	terms.CooldownMillis = cooldown(s).Milliseconds()
+	return terms
 }
 
 // leaseProblem is a step's problem in the words of this API; nil if it has none.

@@ -255,6 +255,9 @@ func failoverPossible(s *scope) observation {
 	if s.paused() {
 		return observation{false, v1alpha1.ReasonPaused, "spec.state is Paused: nobody takes over; set it to Active"}
 	}
+	if why := coolingDown(s); why != "" {
+		return observation{false, v1alpha1.ReasonCooldown, why}
+	}
 	serving := s.server()
 	var able, refused []string
 	for _, name := range s.memberNames() {

@@ -13,6 +13,8 @@ const (
 	LabelReason = "ha.understudy.dev/reason"
 	// AnnotationAsked on such a Failover: the epoch whose primary is meant. Of a later epoch nothing is asked.
 	AnnotationAsked = "ha.understudy.dev/asked-in-epoch"
+	// AnnotationAcknowledged on a ReplicatedService: the epoch whose failover a person has looked into, so that its cooldown is over.
+	AnnotationAcknowledged = "ha.understudy.dev/acknowledged-epoch"
 	// Finalizer of the ReplicatedService and its Lease.
 	Finalizer = "ha.understudy.dev/protect"
 )
