@@ -71,7 +71,7 @@ func nextEvictions(s *scope) workload.Evictions {
 
 // whole reports whether every member does its part and none is about to go, and somebody could take over from the primary.
 func whole(s *scope) bool {
-	if s.count() < 2 || !redundant(s).ok || !failoverPossible(s).ok {
+	if s.count() < 2 || !redundant(s).ok || !candidatesReady(s).ok {
 		return false
 	}
 	for _, name := range s.memberNames() {

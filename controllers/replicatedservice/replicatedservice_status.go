@@ -249,14 +249,19 @@ func redundant(s *scope) observation {
 }
 
 func failoverPossible(s *scope) observation {
+	if why := coolingDown(s); why != "" {
+		return observation{false, v1alpha1.ReasonCooldown, why}
+	}
+	return candidatesReady(s)
+}
+
+// candidatesReady reports whether somebody could take over, be it that somebody must ask for it.
+func candidatesReady(s *scope) observation {
 	if s.count() == 1 {
 		return observation{false, v1alpha1.ReasonSingleReplica, "one member is declared, so nobody can take over"}
 	}
 	if s.paused() {
 		return observation{false, v1alpha1.ReasonPaused, "spec.state is Paused: nobody takes over; set it to Active"}
-	}
-	if why := coolingDown(s); why != "" {
-		return observation{false, v1alpha1.ReasonCooldown, why}
 	}
 	serving := s.server()
 	var able, refused []string
