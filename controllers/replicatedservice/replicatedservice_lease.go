@@ -32,9 +32,13 @@ func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) failover
 	if p := s.svc.Status.Primary; p != nil {
 		view.Known = max(view.Known, failover.Epoch(p.Epoch))
 	}
-	view.Wanted = s.wantedTerms(policy.Members(s.svc.Name, declared(s.svc)))
+	least, _ := leastOf(s, have)
+	view.Wanted = s.wantedTerms(least)
 	for name, report := range s.reports {
 		status := report.Live()
+		if pod := s.pods[name]; pod != nil && pod.DeletionTimestamp != nil && (have == nil || !have.Terms.HasMember(name)) {
+			continue // it is going, and another of that name comes
+		}
 		if status == nil {
 			if report.Tried {
 				view.Silent[name] = s.now.Sub(report.Since)
@@ -191,6 +195,17 @@ func (r *Reconciler) decideLive(ctx context.Context, s *scope) (have *failover.L
 	return have, step, nil
 }
 
+// followers is how many replicas follow within the limit.
+func followers(s *scope) int {
+	n := 0
+	for _, name := range s.memberNames() {
+		if well(s, name) && !holds(s, name) {
+			n++
+		}
+	}
+	return n
+}
+
 // ensureTerms tells the holder what only it may put into force.
 func (r *Reconciler) ensureTerms(_ context.Context, s *scope) error {
 	if !s.known || s.register == nil || s.register.Epoch == 0 || s.paused() {
@@ -199,6 +214,10 @@ func (r *Reconciler) ensureTerms(_ context.Context, s *scope) error {
 	wanted := s.wantedTerms(s.register.Terms.Members)
 	if wanted.MinReplicasToWrite >= int(declared(s.svc)) {
 		return nil
+	}
+	if following := followers(s); wanted.Quorum > s.register.Terms.Quorum && following < wanted.Quorum {
+		s.waiting = append(s.waiting, fmt.Sprintf("%d replicas to follow, before writes wait for as many (%d do)", wanted.Quorum, following))
+		wanted.Quorum, wanted.EveryWaits = s.register.Terms.Quorum, s.register.Terms.EveryWaits
 	}
 	status := s.reports[s.register.Holder.Member].Live()
 	if !policy.ByHolder(s.register.Terms, wanted) || status == nil || status.Run != s.register.Holder {

@@ -11,7 +11,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
-	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/internal/policy"
 	"understudy.dev/understudy/internal/workload"
@@ -33,9 +32,8 @@ func unsupported(format string, args ...any) Problem {
 
 // effective returns the service with every field that cannot be changed once it runs taken from what runs, and a
 // problem for each such field that was changed nevertheless.
-func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet, register *failover.Lease) (*v1alpha1.ReplicatedService, []Problem) {
+func effective(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) (*v1alpha1.ReplicatedService, []Problem) {
 	out := svc.DeepCopy()
-	out.Spec.Replicas = ptr.To(membersToRun(svc, set, register))
 	problems := engineProblems(svc)
 	if svc.Spec.Engine.Custom != nil {
 		out.Spec.Engine = v1alpha1.EngineSpec{Redis: &v1alpha1.RedisSpec{}}

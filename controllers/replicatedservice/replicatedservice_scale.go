@@ -3,9 +3,10 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -13,6 +14,7 @@ import (
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/policy"
 )
 
 // reasonScaleDown is why a primary is asked to hand over that is one of those to go.
@@ -21,23 +23,92 @@ const reasonScaleDown = "ScaleDown"
 // declared is the number of members that the spec asks for.
 func declared(svc *v1alpha1.ReplicatedService) int32 { return ptr.Deref(svc.Spec.Replicas, 3) }
 
-// membersToRun is the number of members that are to run. They stay until the Lease names them no more: the pods of a voter or of a holder of data that counts are not ended.
-func membersToRun(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet, register *failover.Lease) int32 {
-	need := declared(svc)
-	if set == nil {
-		return need
+// membersToRun is the number of members that are to run: those that are declared, and those of which it is known no better than that they may
+// vote, or have data that counts. Until the Lease names them no more their pods and volumes stay.
+func (s *scope) membersToRun() int32 {
+	need := declared(s.svc)
+	need = max(need, upTo(s.named()))
+	if !s.sureOfMembers() {
+		if s.set != nil {
+			need = max(need, ptr.Deref(s.set.Spec.Replicas, 0))
+		}
+		need = max(need, upTo(slices.Collect(maps.Keys(s.pods))))
 	}
-	if register == nil { // it may be lost: nobody knows who counts
-		return max(need, ptr.Deref(set.Spec.Replicas, 0))
+	return need
+}
+
+// sureOfMembers reports whether the Lease can be believed about who the members are: it is there, and not one from before.
+func (s *scope) sureOfMembers() bool {
+	l := s.register
+	if l == nil || len(l.Terms.Members) == 0 {
+		return s.set == nil && s.svc.Status.Primary == nil // it has not begun
 	}
-	for _, list := range [][]failover.MemberEntry{register.Terms.Members, register.Terms.Next} {
+	known := s.routedEpoch()
+	if p := s.svc.Status.Primary; p != nil {
+		known = max(known, failover.Epoch(p.Epoch))
+	}
+	return l.Epoch >= known
+}
+
+// named are all members that the Lease names: as members now or soon, or as those that have data that counts.
+func (s *scope) named() []string {
+	if s.register == nil {
+		return nil
+	}
+	t := s.register.Terms
+	var out []string
+	for _, list := range [][]failover.MemberEntry{t.Members, t.Next} {
 		for _, m := range list {
-			if n, err := names.Ordinal(m.Name); err == nil {
-				need = max(need, int32(n)+1) //nolint:gosec // a service has few members
+			out = append(out, m.Name)
+		}
+	}
+	for _, set := range t.Sets {
+		out = append(out, set.Primary)
+		out = slices.AppendSeq(out, maps.Keys(set.Replicas))
+	}
+	return out
+}
+
+// upTo is how many members there must be for all of these to be among them.
+func upTo(members []string) int32 {
+	var most int32
+	for _, name := range members {
+		if n, err := names.Ordinal(name); err == nil {
+			most = max(most, int32(n)+1) //nolint:gosec // a service has few members
+		}
+	}
+	return most
+}
+
+// leastOf is the list of members that the Lease is to name by now: fewer only when nothing is lost by that, and more only when all run what
+// the spec says, since one from before may not know them. The sentence says what is waited for.
+func leastOf(s *scope, have *failover.Lease) (want []failover.MemberEntry, waits string) {
+	want = policy.Members(s.svc.Name, declared(s.svc))
+	if have == nil || have.Epoch == 0 || !slices.ContainsFunc(have.Terms.Members, func(m failover.MemberEntry) bool { return goes(s, m.Name) }) {
+		return want, ""
+	}
+	most := int(declared(s.svc)) - 1
+	quorum := have.Terms.Quorum
+	if set := have.Terms.Set(); set != nil {
+		quorum = max(quorum, set.Quorum)
+	}
+	switch {
+	case max(have.Terms.MinReplicasToWrite, int(ptr.Deref(s.policy.MinReplicasToWrite, 0))) > most:
+		waits = fmt.Sprintf("a FailoverPolicy with minReplicasToWrite of at most %d, before members leave", most)
+	case quorum > most:
+		waits = fmt.Sprintf("the primary to need no more than %d replicas for a write, before members leave", most)
+	default:
+		for _, m := range want {
+			if !well(s, m.Name) {
+				waits = fmt.Sprintf("%s to be well (%s), before members leave", m.Name, stateOf(s, m.Name))
+				break
 			}
 		}
 	}
-	return need
+	if waits != "" {
+		return have.Terms.Members, waits
+	}
+	return want, ""
 }
 
 // goes reports whether a member is one of those that the spec asks for no more.
@@ -55,7 +126,9 @@ type scaleStep struct {
 // shrink lets a primary that is to go hand over to a member that stays. The Lease follows when it has: it names no more than what is declared,
 // and then the StatefulSet does.
 func (r *Reconciler) shrink(ctx context.Context, s *scope) error {
-	if s.count() > declared(s.svc) {
+	if _, waits := leastOf(s, s.register); waits != "" {
+		s.waiting = append(s.waiting, waits)
+	} else if s.count() > declared(s.svc) {
 		s.waiting = append(s.waiting, fmt.Sprintf("members above spec.replicas %d to leave", declared(s.svc)))
 	}
 	step := nextShrink(s)

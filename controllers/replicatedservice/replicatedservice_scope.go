@@ -175,7 +175,12 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 			s.failovers = append(s.failovers, fo)
 		}
 	}
-	s.effective, s.problems = effective(svc, s.set, s.register)
+	s.effective, s.problems = effective(svc, s.set)
+	s.effective.Spec.Replicas = ptr.To(s.membersToRun())
+	if named := upTo(s.named()); s.set != nil && named > 0 && s.count() > named && len(outdated(s)) > 0 {
+		s.effective.Spec.Replicas = &named // those that run something older may not know of more
+		s.waiting = append(s.waiting, "members to be renewed, before new ones come")
+	}
 	s.problems = append(s.problems, policyProblems(s)...)
 	s.problems = append(s.problems, podProblems(s)...)
 	s.problems = append(s.problems, stuckProblems(s)...)

@@ -77,6 +77,7 @@ type Agent struct {
 	leaving      bool
 	holding      bool // clients are held back by poolers that this agent told so
 	letting      bool // and are being let go on
+	letAgain     bool // and are to be once more
 	waking       bool
 	ended        bool
 	leftAt       failover.Instant

@@ -150,7 +150,9 @@ func (a *Agent) onPosition(member string, p wire.PositionReport) {
 
 // onDrained fences when the target has everything, or lets writes go on.
 func (a *Agent) onDrained(h *handover, err error) {
-	a.handover = nil
+	if a.handover == h {
+		a.handover = nil
+	}
 	t := a.obs.Tenure
 	if err == nil && (t == nil || t.Epoch != h.epoch || a.fencing) {
 		err = fmt.Errorf("epoch %d ended during the handover", h.epoch)

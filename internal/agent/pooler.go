@@ -49,10 +49,14 @@ func (a *Agent) holdClients(then func()) {
 // letClients has the poolers let their clients go on, again and again until they do. Who held them back does so, and so does every
 // primary when it begins: the one before may be gone.
 func (a *Agent) letClients() {
-	if a.Pooler == nil || a.letting {
+	if a.Pooler == nil {
 		return
 	}
-	a.letting = true
+	if a.letting {
+		a.letAgain = true
+		return
+	}
+	a.letting, a.letAgain = true, false
 	a.letClientsAgain(1, poolerFirst)
 }
 
@@ -60,6 +64,10 @@ func (a *Agent) letClientsAgain(try int, pause time.Duration) {
 	var err error
 	a.World.Beside(poolerResume, func(ctx context.Context) { err = a.Pooler.Resume(ctx) }, func() {
 		switch {
+		case a.letAgain: // what was told may have been meant for a pause before this one
+			a.letting = false
+			a.letClients()
+			return
 		case err == nil:
 			a.letting, a.holding = false, false
 			return
@@ -70,7 +78,12 @@ func (a *Agent) letClientsAgain(try int, pause time.Duration) {
 			a.letting, a.holding = false, false
 			return
 		}
-		a.World.After(pause, func() { a.letClientsAgain(try+1, min(2*pause, poolerMost)) })
+		a.World.After(pause, func() {
+			if a.letAgain {
+				a.letAgain, try, pause = false, 0, poolerFirst/2
+			}
+			a.letClientsAgain(try+1, min(2*pause, poolerMost))
+		})
 	})
 }
 

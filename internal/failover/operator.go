@@ -3,6 +3,7 @@ package failover
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -142,7 +143,7 @@ func restoreLease(v OperatorView, known Epoch) LeaseStep {
 	for _, name := range slices.Sorted(maps.Keys(v.Reports)) {
 		r := v.Reports[name]
 		known = max(known, r.Promise)
-		if r.Lease.Epoch > 0 && (best == nil || r.Lease.Epoch > best.Lease.Epoch || (r.Serving && r.Lease.Epoch == best.Lease.Epoch)) {
+		if r.Lease.Epoch > 0 && (best == nil || r.Lease.Epoch > best.Lease.Epoch || (r.Lease.Epoch == best.Lease.Epoch && later(r, *best))) {
 			best = &r
 		}
 	}
@@ -167,6 +168,17 @@ func restoreLease(v OperatorView, known Epoch) LeaseStep {
 		made.Version = v.Lease.Version
 	}
 	return LeaseStep{Write: &made, Create: v.Lease == nil, Why: "the Lease was lost or set back"}
+}
+
+// later reports whether a read the Lease later than b, of two that read the same epoch: lists of members change within one. Who serves by it
+// has read all of it.
+func later(a, b MemberReport) bool {
+	if a.Serving || b.Serving {
+		return a.Serving
+	}
+	x, errX := strconv.ParseUint(a.Lease.Version, 10, 64)
+	y, errY := strconv.ParseUint(b.Lease.Version, 10, 64)
+	return errX == nil && errY == nil && x > y
 }
 
 // answering reports whether a majority of the voting members of each list answers; the API server, which lost the Lease,

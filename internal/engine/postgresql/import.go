@@ -58,10 +58,16 @@ func (p *PostgreSQL) takeImport() error {
 	if err := writeDurably(p.disk.note(importedFile), nil); err != nil {
 		return err
 	}
-	if filepath.Clean(i.Path) != "." {
-		return renameDurably(from, p.disk.path(importDir))
+	if filepath.Clean(i.Path) == "." {
+		return p.gather(from)
 	}
-	return p.gather(from)
+	if err := renameDurably(from, p.disk.path(importDir)); err != nil {
+		if !p.disk.cluster(importDir) {
+			err = errors.Join(err, p.disk.drop(importedFile)) // nothing was
+		}
+		return err
+	}
+	return nil
 }
 
 // gather moves the content of the volume's root into a folder. PG_VERSION goes last: an interrupted move is found by it, and goes on.

@@ -96,7 +96,7 @@ func (p *PostgreSQL) checkParameters(parameters map[string]string) error {
 			return refuse("holds a control character: write it on one line")
 		case lower == "wal_level" && value != "replica" && value != "logical":
 			return refuse("would end replication: use replica or logical")
-		case lower == "max_wal_senders" && tooFew(value, 2*len(p.config.Members)+4):
+		case lower == "max_wal_senders" && tooFew(value, sendersFor(1)):
 			return refuse("leaves too few connections for the members and the agent: two for each member and four more are needed")
 		case lower == "max_slot_wal_keep_size" && strings.HasPrefix(strings.TrimSpace(value), "-"):
 			return refuse("would let a replica that stays away fill the disk: give a size")
@@ -104,6 +104,9 @@ func (p *PostgreSQL) checkParameters(parameters map[string]string) error {
 	}
 	return nil
 }
+
+// sendersFor is how many WAL senders the members and the agent need.
+func sendersFor(members int) int { return 2*members + 4 }
 
 func tooFew(value string, least int) bool {
 	n, err := strconv.Atoi(strings.TrimSpace(value))
@@ -119,6 +122,7 @@ func (p *PostgreSQL) configurationOf(r agentconfig.Reloadable) string {
 		lines[strings.ToLower(k)] = v
 	}
 	raise(lines, floors(p.data()))
+	raise(lines, map[string]int{"max_wal_senders": sendersFor(mostMembers)}) // how many members there are may change while it runs
 	lines["synchronous_commit"] = p.config.SynchronousCommit
 	if lines["synchronous_commit"] == "" {
 		lines["synchronous_commit"] = "on"

@@ -51,7 +51,8 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 
 // The startup process waits for more only when it has replayed all that is in its files.
 const lookQuery = "SELECT pg_catalog.pg_is_in_recovery(), w.status, w.sender_host, w.sender_port, EXISTS (SELECT FROM pg_catalog.pg_stat_activity " +
-	"WHERE backend_type = 'walreceiver' OR backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')) " +
+	"WHERE backend_type = 'walreceiver' OR backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')), " +
+	"CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_get_wal_replay_pause_state() = 'paused' ELSE false END " +
 	"FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true"
 
 // look reads what a report tells.
@@ -81,6 +82,10 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 		r.Upstream = net.JoinHostPort(row[2], row[3])
 	}
 	r.LinkUp = row[1] == "streaming"
+	if row[5] == "t" {
+		r.Failing = "it does not replay what it receives: replay is paused, by a person (pg_wal_replay_pause) or since its primary has more of max_connections, " +
+			"max_wal_senders or the like: resume it, or delete its pod, which starts it with as much"
+	}
 	return r, nil
 }
 
