@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"understudy.dev/understudy/api/v1alpha1"
+	naming "understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/rounds"
 )
@@ -37,6 +38,11 @@ func testScale(t *testing.T) {
 
 // scaled changes the number of members under load.
 func (f fixture) scaled(t *testing.T, n int32) {
+	pods, err := f.Service.Pods(t.Context())
+	must(t, err)
+	if last := len(pods) - 1; int(n) <= last {
+		f.moved(t, naming.Member(f.Service.Name, last)) // the primary is one of those to go
+	}
 	before, err := f.Service.Primary(t.Context())
 	must(t, err)
 	c, _, err := f.Clients.NotOn(t.Context(), before.Node)
@@ -61,10 +67,23 @@ func (f fixture) scaled(t *testing.T, n int32) {
 	if m.Verification.Lost > 0 {
 		t.Errorf("%d acknowledged writes were lost: %v", m.Verification.Lost, m.Verification.LostSequence)
 	}
-	if after.Epoch > before.Epoch+1 {
-		t.Errorf("epoch %d became %d, want one switchover at most", before.Epoch, after.Epoch)
+	if moves := after.Epoch - before.Epoch; (int(n) < len(pods)) != (moves == 1) || moves > 1 {
+		t.Errorf("epoch %d became %d, want one switchover when the primary is to go, and else none", before.Epoch, after.Epoch)
 	}
 	f.requestsEnded(t)
+}
+
+// moved makes a member the primary.
+func (f fixture) moved(t *testing.T, member string) {
+	t.Helper()
+	must(t, f.WaitHealthy(t.Context(), time.Minute))
+	_, err := f.Switchover(t.Context(), member)
+	must(t, err)
+	must(t, kube.Until(t.Context(), time.Minute, member+" to be the primary", func(ctx context.Context) (bool, string, error) {
+		p, err := f.Service.Primary(ctx)
+		return p.Member == member, p.Member, err
+	}))
+	must(t, f.WaitHealthy(t.Context(), time.Minute))
 }
 
 // settled waits until a service has so many members and is ready.

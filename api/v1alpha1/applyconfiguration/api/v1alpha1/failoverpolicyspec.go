@@ -29,7 +29,10 @@ type FailoverPolicySpecApplyConfiguration struct {
 	MinReplicasToWrite *int32 `json:"minReplicasToWrite,omitempty"`
 	// acknowledgement says which writes count as acknowledged.
 	Acknowledgement *apiv1alpha1.Acknowledgement `json:"acknowledgement,omitempty"`
-	// cooldownSeconds after a failover in which no other one begins by itself. It is doubled when failovers repeat.
+	// cooldownSeconds after a failover in which no other one begins by itself: whatever made one primary fail may make the next one fail too. It is
+	// doubled for each further failover within ten times this number, up to an hour. Then a primary that fails is waited for, so this is for services to which a
+	// pause does less harm than another failover. Switchovers, drains and forced failovers happen nevertheless, and so does the return of the same
+	// member. The annotation ha.understudy.dev/acknowledged-epoch of the service, with the epoch of the failover, ends the pause. 0: none.
 	CooldownSeconds *int32 `json:"cooldownSeconds,omitempty"`
 	// budget limits failovers.
 	Budget *BudgetSpecApplyConfiguration `json:"budget,omitempty"`
