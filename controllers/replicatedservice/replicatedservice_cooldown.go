@@ -68,7 +68,7 @@ func coolingDown(s *scope) string {
 	}
 	for i := range s.failovers {
 		fo := &s.failovers[i]
-		if !began(fo) || fo.Status.Epoch != int64(l.Epoch) {
+		if fo.Status.Epoch != int64(l.Epoch) || fo.Status.To == "" {
 			continue
 		}
 		until := fo.CreationTimestamp.Add(time.Duration(l.Terms.CooldownMillis) * time.Millisecond)

@@ -174,8 +174,8 @@ func (o *Observation) agreed(now Instant, a *Attempt, m string) bool {
 func (o *Observation) GrantTerms(now Instant, a *Attempt) Terms {
 	terms := o.Lease.Terms
 	terms.Sets = o.nextSet(a.Epoch)
-	if a.Holder.Member != o.Self.Member && !o.askedFor(a) {
-		terms.Unasked = a.Epoch
+	if came := a.Holder.Member != o.Self.Member; !o.askedFor(a) && (came || terms.Unasked == o.Lease.Epoch) {
+		terms.Unasked = a.Epoch // the return of the same member ends no pause
 	}
 	answered := func(m string) bool { return m == APIServer && o.apiAgrees(now) || a.Promises[m].Given }
 	if terms.Majority(answered) {

@@ -53,6 +53,22 @@ func TestCooldownLetsThePrimaryComeBack(t *testing.T) {
 	}
 }
 
+// Nor does its return end the pause, and an epoch that begins with another member from a calm one has a pause of its own.
+func TestReturningEndsNoCooldown(t *testing.T) {
+	th := cooling(t)
+	for _, c := range []struct {
+		from          string
+		unasked, want Epoch
+	}{{"m-1", 2, 3}, {"m-1", 1, 1}, {"m-0", 1, 3}, {"m-0", 2, 3}} {
+		o := th.members["m-1"].obs
+		o.Lease.Terms.Unasked = c.unasked
+		a := &Attempt{Epoch: 3, Holder: Run{Member: c.from}, Promises: map[string]Arrived{}}
+		if got := o.GrantTerms(th.now, a).Unasked; got != c.want {
+			t.Errorf("from %s, with epoch %d unasked for: %d, want %d", c.from, c.unasked, got, c.want)
+		}
+	}
+}
+
 // What somebody asks for is no failover by itself: it happens in the cooldown, ends it, and begins none.
 func TestCooldownIsNotForHandovers(t *testing.T) {
 	th := cooling(t)

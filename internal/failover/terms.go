@@ -58,7 +58,7 @@ type Terms struct {
 	// Renewed grows when the holder renews its right at the API server (rule Voters, two members).
 	Renewed int64 `json:"renewed,omitempty"`
 	// CooldownMillis is for how long after a failover that nobody asked for no other begins by itself. Unasked is the last epoch that
-	// began so, with another member than the one before.
+	// began so, with another member than the one before or with the one that came back from such an epoch.
 	CooldownMillis int64 `json:"cooldownMilliseconds,omitempty"`
 	Unasked        Epoch `json:"unasked,omitempty"`
 	// MinReplicasToWrite is carried out by the engine.
