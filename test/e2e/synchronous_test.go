@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/controllers/replicatedservice"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/rounds"
 )
@@ -93,6 +94,7 @@ func soaked(t *testing.T) fixture {
 // the clients that ran beside it.
 func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	t.Helper()
+	f.nothingAsked(t)
 	must(t, f.WaitHealthy(t.Context(), 5*time.Minute))
 	s := f.scene(t)
 	c, _, err := f.Clients.NotOn(t.Context(), s.primary.Node)
@@ -148,6 +150,24 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	if len(all) == 1 && all[0].due(config.Engine) == stays && (now.Epoch != s.primary.Epoch || outage > 2*time.Second) {
 		t.Errorf("%s: the primary was well, but epoch %d became %d and no write was confirmed for %s", name, s.primary.Epoch, now.Epoch, outage)
 	}
+}
+
+// nothingAsked waits until every change of primary that somebody asked for is over: one whose operator was killed is carried out by the
+// next, half a minute later.
+func (f fixture) nothingAsked(t *testing.T) {
+	t.Helper()
+	must(t, kube.Until(t.Context(), 2*time.Minute, "what was asked for to be over", func(ctx context.Context) (bool, string, error) {
+		var all v1alpha1.FailoverList
+		if err := cluster.List(ctx, &all, client.InNamespace(f.namespace)); err != nil {
+			return false, "", err
+		}
+		for i := range all.Items {
+			if fo := &all.Items[i]; fo.Spec.Type != v1alpha1.TypeAutomatic && !replicatedservice.Over(fo) {
+				return false, fmt.Sprintf("%s: %+v", fo.Name, fo.Status.Conditions), nil
+			}
+		}
+		return true, "", nil
+	}))
 }
 
 // replacedUnseen is nil once a Failover says that a primary of the scene or after it was replaced on QuorumCut: it may have lived.
