@@ -26,11 +26,8 @@ import (
 // the highest epoch of the slices.
 func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) failover.LeaseStep {
 	view := failover.OperatorView{
-		Lease: have, Known: routed, Sure: s.known, Paused: s.paused(), Blocked: !s.mayBuild(),
+		Lease: have, Known: s.knownEpoch(routed), Sure: s.known, Paused: s.paused(), Blocked: !s.mayBuild(),
 		Reports: map[string]failover.MemberReport{}, Silent: map[string]time.Duration{},
-	}
-	if p := s.svc.Status.Primary; p != nil {
-		view.Known = max(view.Known, failover.Epoch(p.Epoch))
 	}
 	least, _ := leastOf(s, have)
 	view.Wanted = s.wantedTerms(least)
@@ -54,6 +51,14 @@ func decideLease(s *scope, have *failover.Lease, routed failover.Epoch) failover
 		view.Reports[name] = r
 	}
 	return failover.DecideLease(view)
+}
+
+// knownEpoch is the highest epoch that the status and the slices name, of which routed is that of the slices.
+func (s *scope) knownEpoch(routed failover.Epoch) failover.Epoch {
+	if p := s.svc.Status.Primary; p != nil {
+		return max(routed, failover.Epoch(p.Epoch))
+	}
+	return routed
 }
 
 // wantedTerms are what spec and policy ask for.

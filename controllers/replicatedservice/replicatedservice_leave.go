@@ -76,14 +76,8 @@ func leaveFor(s *scope, step leaveStep) leaveStep {
 	if step.target == "" {
 		return step
 	}
-	if failures, last := requests(s, "drain"); failures > 0 {
-		if left := pauseAfter(failures) - s.now.Sub(last.CreationTimestamp.Time); left > 0 {
-			s.lookIn(left)
-			step.stays = fmt.Sprintf("it is asked again to hand over in a while: %s", failure(last))
-			return step
-		}
-	}
-	step.ask = true
+	step.stays = askedLately(s, "drain")
+	step.ask = step.stays == ""
 	return step
 }
 

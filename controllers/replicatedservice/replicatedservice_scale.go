@@ -43,11 +43,7 @@ func (s *scope) sureOfMembers() bool {
 	if l == nil || len(l.Terms.Members) == 0 {
 		return s.set == nil && s.svc.Status.Primary == nil // it has not begun
 	}
-	known := s.routedEpoch()
-	if p := s.svc.Status.Primary; p != nil {
-		known = max(known, failover.Epoch(p.Epoch))
-	}
-	return l.Epoch >= known
+	return l.Epoch >= s.knownEpoch(s.routedEpoch())
 }
 
 // named are all members that the Lease names: as members now or soon, or as those that have data that counts.
@@ -80,8 +76,8 @@ func upTo(members []string) int32 {
 	return most
 }
 
-// leastOf is the list of members that the Lease is to name by now: fewer only when nothing is lost by that, and more only when all run what
-// the spec says, since one from before may not know them. The sentence says what is waited for.
+// leastOf is the list of members that the Lease is to name by now: those that are declared, and fewer than it names only when nothing is lost by
+// that. The sentence says what is waited for.
 func leastOf(s *scope, have *failover.Lease) (want []failover.MemberEntry, waits string) {
 	want = policy.Members(s.svc.Name, declared(s.svc))
 	if have == nil || have.Epoch == 0 || !slices.ContainsFunc(have.Terms.Members, func(m failover.MemberEntry) bool { return goes(s, m.Name) }) {
@@ -163,11 +159,8 @@ func nextShrink(s *scope) scaleStep {
 	case !agreed(s, serving) || changing(s) != "":
 		return scaleStep{}
 	}
-	if failures, last := requests(s, "scale"); failures > 0 {
-		if left := pauseAfter(failures) - s.now.Sub(last.CreationTimestamp.Time); left > 0 {
-			s.lookIn(left)
-			return scaleStep{stays: "it is asked again to hand over in a while: " + failure(last)}
-		}
+	if why := askedLately(s, "scale"); why != "" {
+		return scaleStep{stays: why}
 	}
 	return successor(s)
 }

@@ -92,6 +92,20 @@ func AskedIn(fo *v1alpha1.Failover) int64 {
 	return epoch
 }
 
+// askedLately says that the primary was asked in vain, not long ago, and when it is asked again, for people; empty: it may be asked.
+func askedLately(s *scope, kind string) string {
+	failures, last := requests(s, kind)
+	if failures == 0 {
+		return ""
+	}
+	left := pauseAfter(failures) - s.now.Sub(last.CreationTimestamp.Time)
+	if left <= 0 {
+		return ""
+	}
+	s.lookIn(left)
+	return "it is asked again to hand over in a while: " + failure(last)
+}
+
 // pauseAfter is how long to wait before a primary is asked again, longer after each failure.
 func pauseAfter(failures int) time.Duration {
 	const longest = time.Hour
