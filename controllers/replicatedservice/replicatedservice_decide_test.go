@@ -286,6 +286,28 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A lag that was shown is looked at again, and is not shown any more when it is over.
+func TestShownLagEnds(t *testing.T) {
+	s := playing(3)
+	lags := func(bytes int64) int64 {
+		say(s, "cache-1", func(st *wire.Status) { st.Epoch, st.State, st.Eligible, st.LagBytes = 3, "Following", true, bytes })
+		s.next = time.Time{}
+		status := memberStatuses(s)
+		s.svc.Status.Members = status
+		return *status[1].LagBytes
+	}
+	s.svc.Status.Members = nil
+	if got := lags(4 << 20); got != 4<<20 || s.next.Sub(s.now) != lagAgain {
+		t.Errorf("shows %d and looks again at %s", got, s.next)
+	}
+	if got := lags(2 << 20); got != 4<<20 {
+		t.Errorf("shows %d: half of it is no reason to write a status", got)
+	}
+	if got := lags(100); got != 0 || !s.next.IsZero() {
+		t.Errorf("shows %d after it was over, and looks again at %s", got, s.next)
+	}
+}
+
 // TestStatusAtRest: lag that moves writes nothing; the last primary is never forgotten.
 func TestStatusAtRest(t *testing.T) {
 	s := playing(3)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -18,6 +19,12 @@ import (
 
 // lagGranularity: less than this is shown as 0, since it changes with every write.
 const lagGranularity = 64 << 10
+
+// A lag that is shown is looked at again after lagAgain, and is shown anew when less than one lagFell-th of it is left.
+const (
+	lagAgain = 10 * time.Second
+	lagFell  = 4
+)
 
 // conditionOrder is the order in which conditions stand in the status.
 var conditionOrder = []string{
@@ -123,20 +130,25 @@ func absence(pod *corev1.Pod) string {
 	return "its agent does not answer the operator"
 }
 
-// shownLag is coarse, and stays what it was while the member's state does: lag alone is no reason to write a status.
+// shownLag is coarse, and stays what it was while the member's state does: a lag that comes and goes with the load is no reason to
+// write a status. One that is shown is looked at again until it is over, so that nobody reads of a lag that is long gone.
 func shownLag(s *scope, status *wire.Status) *int64 {
 	if status.LagBytes < 0 || status.Serving {
 		return nil
 	}
+	lag := status.LagBytes
+	if lag < lagGranularity {
+		lag = 0
+	}
 	for _, old := range s.svc.Status.Members {
-		if old.Name == status.Run.Member && string(old.State) == status.State && old.LagBytes != nil {
-			return ptr.To(*old.LagBytes)
+		if old.Name == status.Run.Member && string(old.State) == status.State && old.LagBytes != nil && lag > *old.LagBytes/lagFell {
+			lag = *old.LagBytes
 		}
 	}
-	if status.LagBytes < lagGranularity {
-		return ptr.To[int64](0)
+	if lag > 0 {
+		s.lookIn(lagAgain)
 	}
-	return ptr.To(status.LagBytes)
+	return &lag
 }
 
 // primaryStatus names the member that serves; while none does, the last one stays, since its epoch must not be lost.

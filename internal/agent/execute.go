@@ -372,8 +372,8 @@ func (a *Agent) swap(kind failover.ActionKind, l failover.Lease) {
 	var written, read failover.Lease
 	var err, readErr error
 	sent := a.now()
-	if kind == failover.WriteTerms && len(a.obs.Lease.Terms.Next) > 0 && len(l.Terms.Next) == 0 {
-		a.obs.OnDropping()
+	if kind == failover.WriteTerms {
+		a.obs.OnWriting(l.Terms)
 		a.arm()
 	}
 	swap := func(ctx context.Context) { written, err = a.Kube.SwapLease(ctx, l) }

@@ -108,7 +108,7 @@ func (th *theatre) follow(a *actor, action Action) {
 
 func (th *theatre) arm(a *actor) {
 	if t := a.obs.Tenure; t != nil && t.Opened {
-		a.guardAt = t.ServeUntil(a.obs.Lease.Terms)
+		a.guardAt = a.obs.servesUntil()
 	}
 }
 

@@ -153,20 +153,29 @@ func (o *Observation) OnPromise(now Instant, p Promise) {
 }
 
 // promised counts promises: those that members gave, the API server's, and those of pods that can never start again.
-func (o *Observation) promised(now Instant, a *Attempt, m string) bool {
+func (o *Observation) promised(now Instant, a *Attempt, m string) ballot {
 	if m == APIServer {
-		return o.apiAgrees(now)
+		return sureIf(o.apiAgrees(now))
 	}
 	p, ok := a.Promises[m]
-	return (ok && p.Given) || (!ok && o.goneFor(now, m, a))
+	if ok && p.Given {
+		return o.ballotOf(now, a.Holder, a.Epoch-1, p.From)
+	}
+	return sureIf(!ok && o.goneFor(now, m, a))
 }
 
 // agreed counts pre-votes.
-func (o *Observation) agreed(now Instant, a *Attempt, m string) bool {
-	if m == APIServer {
-		return o.apiAgrees(now)
+func (o *Observation) agreed(now Instant, a *Attempt, m string) ballot {
+	r := a.PreVotes[m]
+	switch {
+	case m == APIServer:
+		return sureIf(o.apiAgrees(now))
+	case m == o.Self.Member:
+		return o.ballotOf(now, a.Holder, a.Epoch-1, o.Self)
+	case r.Agrees:
+		return o.ballotOf(now, a.Holder, a.Epoch-1, r.From)
 	}
-	return m == o.Self.Member || a.PreVotes[m].Agrees || o.goneFor(now, m, a)
+	return sureIf(o.goneFor(now, m, a))
 }
 
 // GrantTerms are the terms that a grant writes: the new synchronous set, and the members without those that were counted
@@ -174,6 +183,13 @@ func (o *Observation) agreed(now Instant, a *Attempt, m string) bool {
 func (o *Observation) GrantTerms(now Instant, a *Attempt) Terms {
 	terms := o.Lease.Terms
 	terms.Sets = o.nextSet(a.Epoch)
+	pods := map[string]string{a.Holder.Member: a.Holder.PodUID, o.Self.Member: o.Self.PodUID}
+	for m, p := range a.Promises {
+		if p.Given {
+			pods[m] = p.From.PodUID
+		}
+	}
+	terms.Members, terms.Next = withPods(terms.Members, pods), withPods(terms.Next, pods)
 	if came := a.Holder.Member != o.Self.Member; !o.askedFor(a) && (came || terms.Unasked == o.Lease.Epoch) {
 		terms.Unasked = a.Epoch // the return of the same member ends no pause
 	}

@@ -94,6 +94,9 @@ func (o *Observation) releaseAllows(now Instant) bool {
 }
 
 func decideAttempt(now Instant, o *Observation, a *Attempt, d *Decision) {
+	if in := o.pendingProof(now, a.Holder); in > 0 {
+		d.lookAgainIn(in) // votes may count then that do not yet
+	}
 	switch a.Phase {
 	case PhasePreVote:
 		decidePreVote(now, o, a, d)
@@ -121,7 +124,7 @@ func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
 			return
 		}
 	}
-	if !o.keeps(PreVote) || o.Lease.Terms.Majority(func(m string) bool { return o.agreed(now, a, m) }) {
+	if !o.keeps(PreVote) || o.Lease.Terms.outvotes(func(m string) ballot { return o.agreed(now, a, m) }) {
 		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
 		return
 	}
@@ -132,7 +135,7 @@ func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
 		left = 0
 	}
 	if left <= 0 {
-		d.note("a majority would not promise: %s", refusals(o, a))
+		d.note("a majority would not promise: %s", refusals(now, o, a))
 		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "a majority would not promise"})
 		return
 	}
@@ -146,14 +149,14 @@ func (o *Observation) awaits(answered func(member string) bool) bool {
 	})
 }
 
-func refusals(o *Observation, a *Attempt) string {
+func refusals(now Instant, o *Observation, a *Attempt) string {
 	out := ""
 	for _, m := range o.Lease.Terms.Names() {
-		if m == o.Self.Member {
-			continue
-		}
 		r, ok := a.PreVotes[m]
 		switch {
+		case o.agreed(now, a, m) == doubtful:
+			out += m + " has a new pod, whose vote is in doubt while nothing proves that the one before has ended; "
+		case m == o.Self.Member:
 		case !ok:
 			out += m + " did not answer; "
 		case !r.Agrees:
@@ -165,7 +168,7 @@ func refusals(o *Observation, a *Attempt) string {
 
 func decidePromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 	own := a.Promises[o.Self.Member].Given // what it would go on with is its own position after the cut
-	if !own || !o.Lease.Terms.Majority(func(m string) bool { return o.promised(now, a, m) }) {
+	if !own || !o.Lease.Terms.outvotes(func(m string) ballot { return o.promised(now, a, m) }) {
 		if left := promiseTimeout - since(now, a.Began); left > 0 {
 			d.lookAgainIn(left)
 			return

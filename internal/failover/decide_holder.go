@@ -52,7 +52,7 @@ func (o *Observation) ServeUntil() Instant {
 	if t := o.Lease.Terms; o.Tenure.Opened && t.Partition == PreferAvailability && t.Set() == nil {
 		return Forever
 	}
-	return o.Tenure.ServeUntil(o.Lease.Terms)
+	return o.servesUntil()
 }
 
 // openingOverdue gives an epoch up that could not be opened, so that somebody else may take the next one.
@@ -76,7 +76,7 @@ func decideHolder(now Instant, o *Observation, desired Policy, d *Decision) {
 		d.do(Action{Kind: Remember, Durable: o.durableWith(t.Epoch, EpochRun{Epoch: t.Epoch, Run: o.Self})})
 		return
 	}
-	if in, ok := t.renewIn(now, terms); ok && in <= 0 {
+	if in, ok := o.renewIn(now); ok && in <= 0 {
 		next := terms
 		next.Renewed++
 		d.do(Action{Kind: Renew, Epoch: t.Epoch, Terms: &next})
@@ -148,10 +148,15 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 		d.do(Action{Kind: Fence, Epoch: o.Tenure.Epoch, Note: note})
 		return
 	}
-	ok, at := o.Tenure.ConfirmedAt(now, o.Lease.Terms)
+	ok, at := o.ConfirmedAt(now)
 	ok = ok || !o.keeps(OpenOnAcks)
 	if at != 0 {
 		d.lookAgainIn(at.Sub(now))
+	}
+	if pods := o.podsWanted(now); !ok && len(pods) > 0 { // those it was granted by ended before they acknowledged
+		next := o.Lease.Terms
+		next.Members, next.Next = withPods(next.Members, pods), withPods(next.Next, pods)
+		d.do(Action{Kind: WriteTerms, Epoch: o.Tenure.Epoch, Terms: &next})
 	}
 	if ok && missing != "" {
 		d.note("does not open epoch %d yet: %s", o.Tenure.Epoch, missing)
@@ -183,11 +188,14 @@ func termsWanted(now Instant, o *Observation, desired Policy) *Terms {
 	if desired != nil {
 		next = withPolicy(next, *desired)
 	}
-	if len(cur.Next) > 0 && cur.Stays(o.Self.Member) && t.Joint != 0 && t.sentBy(max(t.Joint, t.Learned), cur) {
+	if len(cur.Next) > 0 && cur.Stays(o.Self.Member) && t.Joint != 0 && o.sentBy(max(t.Joint, t.Learned)) {
 		next.Members, next.Next = cur.Next, nil // it served under both (rule JointVoters)
 	}
+	if pods := o.podsWanted(now); len(pods) > 0 {
+		next.Members, next.Next = withPods(next.Members, pods), withPods(next.Next, pods)
+	}
 	next.Sets = o.setWanted(now, next)
-	if next.PartitionWas != "" && t.Adopted != 0 && cur.Partition == next.Partition && t.sentBy(max(t.PartitionSince, t.Learned), cur) {
+	if next.PartitionWas != "" && t.Adopted != 0 && cur.Partition == next.Partition && o.sentBy(max(t.PartitionSince, t.Learned)) {
 		next.PartitionWas = ""
 	}
 	if next.WaitMillis > next.LeaseMillis && t.Adopted != 0 && cur.LeaseMillis == next.LeaseMillis &&

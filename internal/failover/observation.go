@@ -322,14 +322,6 @@ func (o *Observation) stops(run Run, epoch Epoch) bool {
 	return s != nil && s.Run == run && s.Epoch == epoch
 }
 
-// OnDropping takes in that this holder is about to drop the old list of members. Until it sees a later version of the Lease
-// nobody knows which list is in force, so it serves only while both would let it.
-func (o *Observation) OnDropping() {
-	if o.Tenure != nil {
-		o.Tenure.dropping = true
-	}
-}
-
 // OnGone takes in the operator's proof that a pod can never start again.
 func (o *Observation) OnGone(member, podUID string) {
 	if podUID != "" {

@@ -88,7 +88,7 @@ func DecideLease(v OperatorView) LeaseStep {
 	next.Terms.Mode, next.Terms.Accepted, next.Terms.CooldownMillis = v.Wanted.Mode, v.Wanted.Accepted, v.Wanted.CooldownMillis
 	why := "mode, accepted evidence or cooldown changed"
 	if list, reason := nextMembers(v); list != nil && !v.Paused {
-		next.Terms.Next, next.Terms.Sets = list, widened(next.Terms.Sets, list)
+		next.Terms.Next, next.Terms.Sets = v.Lease.carried(list), widened(next.Terms.Sets, list)
 		why = reason
 	}
 	if sameTerms(next.Terms, v.Lease.Terms) {
@@ -109,9 +109,11 @@ func bootstrap(v OperatorView) LeaseStep {
 	}
 	var silent []string
 	var first Run
+	pods := map[string]string{}
 	set := SyncSet{Epoch: 1, Replicas: map[string]string{}, Quorum: have.Terms.Quorum}
 	for i, m := range have.Terms.Members {
 		r, ok := v.Reports[m.Name]
+		pods[m.Name] = r.Run.PodUID
 		switch {
 		case !ok, r.HasData && !r.Running:
 			silent = append(silent, m.Name)
@@ -128,7 +130,7 @@ func bootstrap(v OperatorView) LeaseStep {
 	if len(silent) > 0 || first.IsZero() {
 		return LeaseStep{Waiting: silent}
 	}
-	have.Epoch, have.Holder = 1, first
+	have.Epoch, have.Holder, have.Terms.Members = 1, first, withPods(have.Terms.Members, pods)
 	if have.Terms.Quorum > 0 {
 		have.Terms.Sets = []SyncSet{set}
 	}

@@ -54,6 +54,8 @@ const (
 	APIVoteWaits
 	// ReleasedFinal: what a run released it never serves again.
 	ReleasedFinal
+	// OneVote: of two pods of one name only the one that the Lease names has the member's vote.
+	OneVote
 )
 
 // keeps reports whether a rule is in force.

@@ -183,6 +183,34 @@ func TestRuleStartIsLastAck(t *testing.T) {
 	})
 }
 
+// PromiseDurable: a voter that lost its disk has acknowledged something just before and does not know it, so it waits.
+func TestRulePromiseDurable(t *testing.T) {
+	switched(t, PromiseDurable, 0, 3, func(th *theatre) bool {
+		th.cutBoth("m-0", "m-2")
+		th.run(2500 * time.Millisecond)
+		th.cutOff("m-0")
+		th.crash("m-1")
+		th.members["m-1"].disk = Durable{PodUID: th.members["m-1"].disk.PodUID, Forgotten: true}
+		th.boot("m-1")
+		th.run(4 * time.Second)
+		return th.two > 0
+	})
+}
+
+// SameVersion: what was promised under one version of the Lease was promised of its members, of their pods and of its holder. Since
+// votes belong to pods (OneVote) nothing else is known to go wrong without it; it is a second line.
+func TestRuleSameVersion(t *testing.T) {
+	differs(t, SameVersion, func(th *theatre) bool {
+		th.cutOff("m-0")
+		a := th.members["m-1"]
+		th.until("m-1 has promises", 5*time.Second, func() bool { return a.obs.Attempt != nil && len(a.obs.Attempt.Promises) == 2 })
+		old := a.obs.Attempt
+		th.swap(func(l *Lease) { l.Terms.MaxLagBytes++ })
+		th.run(5 * time.Millisecond)
+		return a.obs.Attempt == old
+	}, 3)
+}
+
 // PromiseForbidsFollowing: who promised acknowledges nothing lower, or the old primary goes on while the new one opens. That
 // acknowledgements carry the age of the last lower one, and that one opens only on such, stands behind it.
 func TestRulePromiseForbidsFollowing(t *testing.T) {

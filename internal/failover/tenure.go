@@ -23,6 +23,8 @@ type Tenure struct {
 	Joint Instant
 	// dropping: the old list may have been dropped by a write whose answer is not here.
 	dropping bool
+	// moved are the pods to which this holder moved votes, whether or not the Lease is known to say so.
+	moved map[string]string
 	// PartitionSince is when the partition choice in force was learned of.
 	PartitionSince Instant
 	partition      PartitionChoice
@@ -60,7 +62,7 @@ type Counted struct {
 }
 
 func newTenure(now Instant, epoch Epoch) *Tenure {
-	return &Tenure{Epoch: epoch, Learned: now, Acks: map[string]Counted{}, handedOver: map[Epoch]bool{}}
+	return &Tenure{Epoch: epoch, Learned: now, Acks: map[string]Counted{}, handedOver: map[Epoch]bool{}, moved: map[string]string{}}
 }
 
 // renumber moves to a higher epoch for the same run without stopping (rule PromiseForbidsFollowing).
@@ -97,7 +99,7 @@ func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
 		t.Told = max(t.Told, a.Promise)
 		return
 	}
-	if a.Epoch != t.Epoch || a.Forgotten || (a.Echo < t.Learned && o.keeps(OpenOnAcks)) || a.Echo > now {
+	if a.Epoch != t.Epoch || a.Forgotten || (a.Echo < t.Learned && o.keeps(OpenOnAcks)) || a.Echo > now || o.outspoken(now, a.From) {
 		return
 	}
 	c := t.Acks[a.From.Member]
@@ -177,12 +179,13 @@ func (o *Observation) OnBeat(now Instant) {
 }
 
 // ConfirmedAt says whether, and if not yet when, a majority's acknowledgements of this epoch count (rule OpenOnAcks).
-func (t *Tenure) ConfirmedAt(now Instant, terms Terms) (bool, Instant) {
+func (o *Observation) ConfirmedAt(now Instant) (bool, Instant) {
+	t := o.Tenure
 	counts := func(m string) bool {
 		c, ok := t.Acks[m]
-		return ok && c.Clear <= now && (c.Sent >= t.Learned || m == APIServer)
+		return ok && c.Clear <= now && (c.Sent >= t.Learned || m == APIServer) && o.votes(c)
 	}
-	if terms.Majority(counts) {
+	if o.Lease.Terms.Majority(counts) {
 		return true, 0
 	}
 	var next Instant
@@ -201,17 +204,18 @@ func (t *Tenure) acknowledged(member string) bool {
 }
 
 // sentBy reports whether a majority acknowledged something sent at an instant or later.
-func (t *Tenure) sentBy(at Instant, terms Terms) bool {
-	return terms.Majority(func(m string) bool { c, ok := t.Acks[m]; return ok && c.Sent >= at })
+func (o *Observation) sentBy(at Instant) bool {
+	return o.Lease.Terms.Majority(func(m string) bool { c, ok := o.Tenure.Acks[m]; return ok && c.Sent >= at && o.votes(c) })
 }
 
-// ServeUntil is the instant at which the engine must be dead: the send time of the oldest acknowledgement needed for a
+// servesUntil is the instant at which the engine must be dead: the send time of the oldest acknowledgement needed for a
 // majority + L − margin (rules MajorityServe and Guard). 0: there is no majority. While members change the old list alone
 // counts here: every takeover needs a majority of it too, and nobody but the holder drops it.
-func (t *Tenure) ServeUntil(terms Terms) Instant {
-	at := t.majoritySent(terms.Members, true)
+func (o *Observation) servesUntil() Instant {
+	t, terms := o.Tenure, o.Lease.Terms
+	at := o.majoritySent(terms.Members, true)
 	if t.dropping && len(terms.Next) > 0 {
-		at = min(at, t.majoritySent(terms.Next, true)) // the old list may be gone already
+		at = min(at, o.majoritySent(terms.Next, true)) // the old list may be gone already
 	}
 	if at == 0 {
 		return 0
@@ -222,16 +226,17 @@ func (t *Tenure) ServeUntil(terms Terms) Instant {
 
 // renewIn is how long until the right has to be renewed at the API server, where that votes and the members alone do
 // not make a majority; ok is false where they do (rule Suspect, two members).
-func (t *Tenure) renewIn(now Instant, terms Terms) (in time.Duration, ok bool) {
+func (o *Observation) renewIn(now Instant) (in time.Duration, ok bool) {
+	t, terms := o.Tenure, o.Lease.Terms
 	if !terms.APIVotes() {
 		return 0, false
 	}
-	alone := t.majoritySent(terms.Members, false)
+	alone := o.majoritySent(terms.Members, false)
 	if voters(terms.Members) != 2 {
 		alone = now // the members' own majority is enough to serve
 	}
 	api := t.Acks[APIServer].Sent
-	if t.Joint != 0 && api < t.Joint && !t.sentBy(t.Joint, terms) {
+	if t.Joint != 0 && api < t.Joint && !o.sentBy(t.Joint) {
 		return 0, true // its vote confirms the change of members
 	}
 	in = terms.SuspectAfter()/2 - since(now, alone)
@@ -254,12 +259,12 @@ func (t *Tenure) leaseInForce(terms Terms) time.Duration {
 
 // majoritySent is the send time of the oldest acknowledgement that a majority of a list needs, the API server counted or
 // not; 0: there is no majority.
-func (t *Tenure) majoritySent(members []MemberEntry, api bool) Instant {
+func (o *Observation) majoritySent(members []MemberEntry, api bool) Instant {
 	var all [16]Instant
 	sent, voters := all[:0], 0
 	add := func(name string) {
 		voters++
-		if c, ok := t.Acks[name]; ok {
+		if c, ok := o.Tenure.Acks[name]; ok && o.votes(c) {
 			sent = append(sent, c.Sent)
 		}
 	}

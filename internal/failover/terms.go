@@ -10,6 +10,8 @@ type MemberEntry struct {
 	Name string `json:"name"`
 	// Voter counts in majorities.
 	Voter bool `json:"voter"`
+	// Pod is the UID of the pod that has its vote; empty: any.
+	Pod string `json:"pod,omitempty"`
 }
 
 // SyncSet is the synchronous set of one epoch: N named replicas, the primary excluded, and W.

@@ -26,7 +26,6 @@ func TestServices(t *testing.T) {
 	t.Run("Claims", testClaims)
 	t.Run("Rolling", testRolling)
 	t.Run("Import", testImport)
-	t.Run("Pooler", testPooler)
 	t.Run("Scale", testScale)
 	t.Run("Cooldown", testCooldown)
 }

@@ -24,10 +24,10 @@ var needed = []struct {
 	{"RunBound", failover.RunBound, Config{Members: 3, Persistent: true}, 1000},
 	{"MajorityServe", failover.MajorityServe, Config{Members: 3, Only: []string{"member is isolated", "members are cut apart"}}, 100},
 	{"GuardKills", failover.GuardKills, Config{Members: 3, Only: []string{"agent is stopped"}}, 100},
-	{"PromiseDurable", failover.PromiseDurable, Config{Members: 3, Only: []string{
-		"pod is deleted by force", "members are cut apart", "member is isolated", "API server is cut off",
-	}}, 5000},
 	{"HolderRenumbers", failover.HolderRenumbers, Config{Members: 3}, 3000},
+	{"OneVote", failover.OneVote, Config{Members: 3, Only: []string{
+		"pod is deleted by force", "link is cut", "way is cut", "member is isolated", "members are cut apart", "API server is cut off",
+	}}, 6000},
 	{"Contradicted", failover.Contradicted, Config{Members: 3, Only: []string{lies, "agent is stopped"}}, 100},
 	{"SyncQuorum", failover.SyncQuorum, Config{Members: 3, Quorum: 1, Persistent: true}, 100},
 	{"DataIdentity", failover.DataIdentity, Config{Members: 3, Quorum: 1, Persistent: true}, 2000},
@@ -37,9 +37,6 @@ var needed = []struct {
 	{"StandsForAll", failover.StandsForAll, Config{Members: 3, Quorum: 1, Persistent: true}, 100},
 	{"WaitFromAcks and AckAge", failover.WaitFromAcks | failover.AckAge, Config{Members: 3, Only: []string{
 		"link is cut", "member is isolated", "members are cut apart",
-	}}, 1000},
-	{"SameVersion, OpenOnAcks and AckAge", failover.SameVersion | failover.OpenOnAcks | failover.AckAge, Config{Members: 3, Only: []string{
-		"API server is slow", "API server is cut off", "API server loses answers", "members are cut apart", "pod is deleted by force", "container is killed",
 	}}, 1000},
 }
 

@@ -37,6 +37,7 @@ var configurations = []struct {
 	{"synchronous without volumes", Config{Members: 3, Quorum: 1}},
 	{"lies", Config{Members: 3, Only: []string{lies, "engine crashes", "container is killed", "agent is stopped", "machine is frozen", "switchover", "pod ends"}}},
 	{"available", Config{Members: 3, Available: true}},
+	{"deleted by force", Config{Members: 3, Only: []string{"pod is deleted by force", "link is cut", "way is cut", "member is isolated", "members are cut apart", "API server is cut off"}}},
 }
 
 func configuration(seed uint64) (string, Config) {
