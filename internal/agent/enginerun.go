@@ -388,7 +388,7 @@ func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
 	if e.Writable && e.HistoryFrom == math.MaxInt64 && at > a.renumberedAt {
 		e.HistoryFrom = r.Offset
 	}
-	if e.Position.Inexact {
+	if e.Position.Inexact && r.HasData { // one without any may have begun to copy the primary's, and has not even what was noted
 		e.Position.Offset = max(r.Offset, a.data.Offset)
 	}
 	if e.Persistent && now.Sub(a.proc.savedAt) > saveEvery && e.Position.Offset != a.data.Offset {
