@@ -69,6 +69,10 @@ const (
 	ReasonNameTaken = "NameTaken"
 	// ReasonRejoinFailed: a member could not be made to follow the primary, as often as that is tried.
 	ReasonRejoinFailed = "RejoinFailed"
+	// ReasonMemberKeepsEnding: a member's container ends again and again, in new pods too.
+	ReasonMemberKeepsEnding = "MemberKeepsEnding"
+	// ReasonMemberStranded: a member's volume is on a node that is gone, and a new volume did not help.
+	ReasonMemberStranded = "MemberStranded"
 	// ReasonBootstrapFailed: the data of a new member could not be made.
 	ReasonBootstrapFailed = "BootstrapFailed"
 	// ReasonEngineNotStarted: a member's engine cannot be started.

@@ -536,7 +536,8 @@ type PlacementSpec struct {
 	// +optional
 	Spread SpreadStrictness `json:"spread,omitempty"`
 
-	// preferredZone of the primary; of two equally good candidates the one there is taken.
+	// preferredZone of the primary, as the nodes' label topology.kubernetes.io/zone has it. Of two equally good candidates the one
+	// there takes over, and a planned handover goes there if it can. Nothing moves back by itself.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +optional

@@ -76,7 +76,7 @@ func whole(s *scope) bool {
 	}
 	for _, name := range s.memberNames() {
 		pod, status := s.pods[name], s.reports[name].Live()
-		if pod == nil || pod.DeletionTimestamp != nil || status.Run.PodUID != string(pod.UID) {
+		if pod == nil || pod.DeletionTimestamp != nil || status.Run.PodUID != string(pod.UID) || !votes(s, pod) {
 			return false
 		}
 	}

@@ -52,7 +52,11 @@ func began(fo *v1alpha1.Failover) bool {
 
 // acknowledged is the epoch that a person wrote on the service; 0: none.
 func acknowledged(svc *v1alpha1.ReplicatedService) failover.Epoch {
-	epoch, err := strconv.ParseInt(svc.Annotations[keys.AnnotationAcknowledged], 10, 64)
+	return epochIn(svc, keys.AnnotationAcknowledged)
+}
+
+func epochIn(svc *v1alpha1.ReplicatedService, annotation string) failover.Epoch {
+	epoch, err := strconv.ParseInt(svc.Annotations[annotation], 10, 64)
 	if err != nil {
 		return 0
 	}

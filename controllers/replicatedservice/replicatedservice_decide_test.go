@@ -1,6 +1,7 @@
 package replicatedservice
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -283,6 +284,51 @@ func TestStatus(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The Lease names the members in the zone where the primary is wanted, by their nodes' label or what the pod has of it.
+func TestPreferredZone(t *testing.T) {
+	s := playing(3)
+	s.svc.Spec.Placement = &v1alpha1.PlacementSpec{PreferredZone: "zone-2"}
+	s.nodes = map[string]*corev1.Node{}
+	for i, name := range s.memberNames() {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-" + name, Labels: map[string]string{corev1.LabelTopologyZone: "zone-" + string(rune('1'+i))}}}
+		s.pods[name].Spec.NodeName, s.nodes[node.Name] = node.Name, node
+	}
+	if got := preferred(s); !slices.Equal(got, []string{"cache-1"}) {
+		t.Errorf("preferred are %v", got)
+	}
+	delete(s.nodes, "node-cache-2")
+	s.pods["cache-2"].Labels = map[string]string{corev1.LabelTopologyZone: "zone-2"}
+	if got := preferred(s); !slices.Equal(got, []string{"cache-1", "cache-2"}) {
+		t.Errorf("preferred are %v", got)
+	}
+	if step := decideLease(s, s.register, 3); step.Write == nil || !slices.Equal(step.Write.Terms.Preferred, []string{"cache-1", "cache-2"}) {
+		t.Errorf("the step %+v does not write them", step)
+	}
+	s.svc.Spec.Placement = nil
+	if got := preferred(s); got != nil {
+		t.Errorf("preferred are %v without a zone", got)
+	}
+}
+
+// Where the mode leaves it to people, the condition says how one approves of the takeover of this one epoch, and the Lease says that one did.
+func TestApproval(t *testing.T) {
+	s := playing(3, func(s *scope) { s.register.Terms.Mode, s.policy.Mode = failover.ModeManual, v1alpha1.ModeManual })
+	command := "kubectl annotate rsvc cache " + keys.AnnotationApproved + "=3 --overwrite"
+	if got := candidatesReady(s); !got.ok || !strings.Contains(got.message, command) {
+		t.Errorf("%+v does not tell of %q", got, command)
+	}
+	for value, want := range map[string]failover.Epoch{"2": 0, "3": 3, "4": 0, "all": 0} {
+		s.svc.Annotations = map[string]string{keys.AnnotationApproved: value}
+		if got := s.wantedTerms(nil).Approved; got != want {
+			t.Errorf("%q approves of epoch %d, want %d", value, got, want)
+		}
+	}
+	s.register.Terms.Approved = 3
+	if got := candidatesReady(s); !strings.Contains(got.message, "approved for epoch 3") {
+		t.Errorf("%+v does not tell that it was approved", got)
 	}
 }
 

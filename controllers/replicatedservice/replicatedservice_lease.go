@@ -8,12 +8,14 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/apply"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/lease"
@@ -65,7 +67,34 @@ func (s *scope) knownEpoch(routed failover.Epoch) failover.Epoch {
 func (s *scope) wantedTerms(members []failover.MemberEntry) failover.Terms {
 	terms := policy.Terms(s.policy, s.effective.Spec, members)
 	terms.CooldownMillis = cooldown(s).Milliseconds()
+	terms.Preferred = preferred(s)
+	if e := epochIn(s.svc, keys.AnnotationApproved); s.register != nil && e == s.register.Epoch {
+		terms.Approved = e // of another epoch nobody has seen what happened
+	}
 	return terms
+}
+
+// preferred are the members in the zone where the primary is wanted.
+func preferred(s *scope) []string {
+	p := s.effective.Spec.Placement
+	if p == nil || p.PreferredZone == "" {
+		return nil
+	}
+	var out []string
+	for _, name := range s.memberNames() {
+		if pod := s.pods[name]; pod != nil && s.zoneOf(pod) == p.PreferredZone {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// zoneOf is the zone of the node that a pod is on; empty: it has none, or is not known.
+func (s *scope) zoneOf(pod *corev1.Pod) string {
+	if node := s.nodes[pod.Spec.NodeName]; node != nil && node.Labels[corev1.LabelTopologyZone] != "" {
+		return node.Labels[corev1.LabelTopologyZone]
+	}
+	return pod.Labels[corev1.LabelTopologyZone]
 }
 
 // leaseProblem is a step's problem in the words of this API; nil if it has none.

@@ -130,9 +130,10 @@ func TestParting(t *testing.T) {
 func TestBareNode(t *testing.T) {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Annotations: map[string]string{"a": "b"}}, Spec: corev1.NodeSpec{Unschedulable: true, PodCIDR: "10.0.0.0/24"}}
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, LastHeartbeatTime: metav1.NewTime(noon)}}
+	node.Labels = map[string]string{corev1.LabelTopologyZone: "zone-1", "other": "one"}
 	out, err := BareNode(node)
 	bare, ok := out.(*corev1.Node)
-	if err != nil || !ok || bare.Name != "n" || !bare.Spec.Unschedulable || bare.Spec.PodCIDR != "" || len(bare.Annotations) > 0 || len(bare.Status.Conditions) > 0 {
+	if err != nil || !ok || bare.Name != "n" || len(bare.Labels) != 1 || bare.Labels[corev1.LabelTopologyZone] != "zone-1" || !bare.Spec.Unschedulable || bare.Spec.PodCIDR != "" || len(bare.Annotations) > 0 || len(bare.Status.Conditions) > 0 {
 		t.Errorf("kept %+v (%v)", out, err)
 	}
 }

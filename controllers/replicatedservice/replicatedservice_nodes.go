@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -58,6 +57,9 @@ func BareNode(obj any) (any, error) {
 	}
 	out := &corev1.Node{TypeMeta: node.TypeMeta}
 	out.Name, out.UID, out.ResourceVersion = node.Name, node.UID, node.ResourceVersion
+	if zone := node.Labels[corev1.LabelTopologyZone]; zone != "" {
+		out.Labels = map[string]string{corev1.LabelTopologyZone: zone}
+	}
 	out.Spec.Unschedulable, out.Spec.Taints = node.Spec.Unschedulable, node.Spec.Taints
 	return out, nil
 }
@@ -66,20 +68,24 @@ func BareNode(obj any) (any, error) {
 func (r *Reconciler) readNodes(ctx context.Context, s *scope) error {
 	s.nodes = map[string]*corev1.Node{}
 	for _, pod := range s.pods {
-		name := pod.Spec.NodeName
-		if name == "" || s.nodes[name] != nil {
-			continue
-		}
-		node := &corev1.Node{}
-		if err := r.Client.Get(ctx, types.NamespacedName{Name: name}, node); err != nil {
-			if apierrors.IsNotFound(err) {
-				continue
-			}
+		if err := r.readNode(ctx, s, pod.Spec.NodeName); err != nil {
 			return err
 		}
-		s.nodes[name] = node
 	}
 	return nil
+}
+
+// readNode reads one, if there is such a node.
+func (r *Reconciler) readNode(ctx context.Context, s *scope, name string) error {
+	if name == "" || s.nodes[name] != nil {
+		return nil
+	}
+	node := &corev1.Node{}
+	err := r.Client.Get(ctx, types.NamespacedName{Name: name}, node)
+	if err == nil {
+		s.nodes[name] = node
+	}
+	return client.IgnoreNotFound(err)
 }
 
 func nodeOfPod(obj client.Object) []string {

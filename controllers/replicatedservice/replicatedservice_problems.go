@@ -62,9 +62,6 @@ func engineProblems(svc *v1alpha1.ReplicatedService) []Problem {
 		out = append(out, Problem{Reason: v1alpha1.ReasonEngineNotSupported, Blocking: true, Message: "spec.engine.custom cannot be run by this version " +
 			"yet: use spec.engine.redis or spec.engine.postgresql"})
 	}
-	if p := svc.Spec.Placement; p != nil && p.PreferredZone != "" {
-		out = append(out, unsupported("spec.placement.preferredZone is not heeded by this version yet: remove it"))
-	}
 	return out
 }
 

@@ -279,10 +279,19 @@ func unread(s *scope) []string {
 // well reports whether a member does its part.
 func well(s *scope, name string) bool {
 	pod, status := s.pods[name], s.reports[name].Live()
-	if pod == nil || pod.DeletionTimestamp != nil || !podReady(pod) || status == nil || status.Run.PodUID != string(pod.UID) {
+	if pod == nil || pod.DeletionTimestamp != nil || !podReady(pod) || status == nil || status.Run.PodUID != string(pod.UID) || !votes(s, pod) {
 		return false
 	}
 	return status.Serving || (status.State == string(v1alpha1.MemberFollowing) && status.Eligible)
+}
+
+// votes reports whether a member's vote is its pod's already: before the Lease says so, losing another member costs the majority.
+func votes(s *scope, pod *corev1.Pod) bool {
+	if s.register == nil {
+		return true
+	}
+	named := s.register.PodOf(pod.Name)
+	return named == "" || named == string(pod.UID)
 }
 
 // stateOf is what is known of a member that is not well, for people.

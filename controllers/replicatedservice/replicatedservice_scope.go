@@ -42,7 +42,8 @@ type scope struct {
 	set       *appsv1.StatefulSet
 	unsettled bool // set may be of an older spec
 	pods      map[string]*corev1.Pod
-	nodes     map[string]*corev1.Node // of the pods
+	nodes     map[string]*corev1.Node                    // of the pods, and of the claims
+	claims    map[string][]*corev1.PersistentVolumeClaim // of pods that no node can take because of them
 	budget    *policyv1.PodDisruptionBudget
 	foreign   []policyv1.PodDisruptionBudget // of the namespace, and not the service's
 	primary   *corev1.Service
@@ -158,7 +159,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 		now: r.Now(), svc: svc, pods: map[string]*corev1.Pod{}, reports: map[string]members.Report{},
 		memory: r.memories.of(client.ObjectKeyFromObject(svc)),
 	}
-	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy} {
+	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readClaims, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
@@ -267,8 +268,10 @@ type memory struct {
 	missing      time.Time // since when pods are missing
 	calmFor      string    // the member that a roll renews next, all others being well since calmSince
 	calmSince    time.Time
-	unwell       map[string]time.Time // since when members are not well though their pods are ready
-	wholeSince   time.Time            // since when all members have been well, while evictions are forbidden
+	unwell       map[string]time.Time   // since when members are not well though their pods are ready
+	replaced     map[string]time.Time   // when members were last given empty volumes
+	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
+	wholeSince   time.Time              // since when all members have been well, while evictions are forbidden
 }
 
 type memories struct {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/wire"
 	"understudy.dev/understudy/internal/workload"
@@ -96,7 +97,7 @@ func memberStatuses(s *scope) []v1alpha1.MemberStatus {
 		m := v1alpha1.MemberStatus{Name: name, Role: v1alpha1.RoleUnknown, State: v1alpha1.MemberUnreachable}
 		pod := s.pods[name]
 		if pod != nil {
-			m.Node, m.Zone = pod.Spec.NodeName, pod.Labels[corev1.LabelTopologyZone]
+			m.Node, m.Zone = pod.Spec.NodeName, s.zoneOf(pod)
 		}
 		if status := s.reports[name].Live(); status != nil {
 			m.Role, m.State, m.Message = v1alpha1.MemberRole(status.Role), v1alpha1.MemberState(status.State), status.Message
@@ -291,12 +292,25 @@ func candidatesReady(s *scope) observation {
 	}
 	if len(able) > 0 {
 		message := strings.Join(able, ", ") + " could take over now"
-		if s.register != nil && s.register.Terms.Mode != failover.ModeAutomatic {
-			message += fmt.Sprintf(", but only a Failover that a person creates makes one do so: the policy's mode is %s", s.register.Terms.Mode)
+		if mode := leftToPeople(s); mode != "" {
+			message += ", " + mode
 		}
 		return observation{true, v1alpha1.ReasonCandidatesReady, message}
 	}
 	return observation{false, v1alpha1.ReasonNoCandidate, strings.Join(refused, "; ")}
+}
+
+// leftToPeople says how a person decides where the mode leaves it to them; empty: the members decide.
+func leftToPeople(s *scope) string {
+	l := s.register
+	if l == nil || l.Terms.Mode == failover.ModeAutomatic {
+		return ""
+	}
+	if l.Epoch > 0 && l.Terms.Approved == l.Epoch {
+		return fmt.Sprintf("which was approved for epoch %d: the policy's mode is %s, and for the next epoch a person decides again", l.Epoch, l.Terms.Mode)
+	}
+	return fmt.Sprintf("but the policy's mode is %s: let it happen, once, with kubectl annotate rsvc %s %s=%d --overwrite, or create a Failover",
+		l.Terms.Mode, s.svc.Name, keys.AnnotationApproved, l.Epoch)
 }
 
 func stalled(s *scope) observation {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/supervisor"
 	"understudy.dev/understudy/internal/wire"
 )
 
@@ -142,5 +143,25 @@ func TestDoesNotOpenWhatWasOvertakenDuringTheClaim(t *testing.T) {
 	s.never("promote")
 	if s.a.doing[failover.Open] {
 		t.Error("it would never open anything again")
+	}
+}
+
+// A primary that is ending is told of the promises that its successor collects. It takes no epoch for them, and writes nothing into the
+// Lease: either would cost the successor its promises (4 of 172 kills of an engine, each of which took the old primary's restart).
+func TestEndingPrimaryLeavesTheLeaseAlone(t *testing.T) {
+	s := serving(t, true)
+	s.shut["kill"] = true
+	written := len(s.api.swaps)
+	s.happens(func() { s.a.OnExit(supervisor.Exit{PID: s.a.proc.pid}) })
+	s.told("m-1")
+	s.told("m-2")
+	s.pass(300 * time.Millisecond)
+	for _, l := range s.api.swaps[written:] {
+		t.Errorf("it writes epoch %d of %s into the Lease", l.Epoch, l.Holder.Member)
+	}
+	s.shut["kill"] = false
+	s.until("it is fenced", func() bool { return s.a.obs.Tenure == nil })
+	if s.api.lease.Epoch != 1 {
+		t.Errorf("the Lease has epoch %d", s.api.lease.Epoch)
 	}
 }

@@ -42,10 +42,16 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		a.obs.GiveUp(now, action.Pause)
 		return true
 	case failover.Renumber:
+		if a.fencing {
+			return false // who ends wants no epoch: its successor's promises are what it was told of
+		}
 		l := a.obs.Lease
 		l.Epoch, l.Holder, l.Terms = action.Epoch, a.Self, *action.Terms
 		a.swap(action.Kind, l)
 	case failover.WriteTerms, failover.Renew:
+		if a.fencing {
+			return false // another version of the Lease would cost its successor the promises
+		}
 		l := a.obs.Lease
 		l.Terms = *action.Terms
 		a.swap(action.Kind, l)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"understudy.dev/understudy/internal/engine"
@@ -93,7 +94,8 @@ func (a *Agent) chooseTarget(want string) (string, string) {
 		if !c.Eligible || a.now().Sub(c.Arrived) > a.obs.Lease.Terms.SuspectAfter() {
 			continue
 		}
-		if r := (failover.Rank{Eligible: true, Position: c.Position, Ordinal: ordinalOf(m)}); best == "" || r.Better(rank) {
+		r := failover.Rank{Eligible: true, Position: c.Position, Ordinal: ordinalOf(m), Preferred: slices.Contains(a.obs.Lease.Terms.Preferred, m)}
+		if best == "" || goesBefore(r, rank) {
 			best, rank = m, r
 		}
 	}
@@ -105,6 +107,20 @@ func (a *Agent) chooseTarget(want string) (string, string) {
 	default:
 		return "", "no replica answers that it could take over"
 	}
+}
+
+// preferredLag is how much less than another a preferred member may have and still be handed over to: it gets the rest while writes
+// are held back, which a healthy replica does in milliseconds.
+const preferredLag = 1 << 20
+
+// goesBefore orders the targets of a handover. Which replica was heard last has most, so among those that are nearly equal where
+// they are counts first.
+func goesBefore(a, b failover.Rank) bool {
+	apart := a.Position.Offset - b.Position.Offset
+	if a.Preferred != b.Preferred && a.Position.DataEpoch == b.Position.DataEpoch && max(apart, -apart) <= preferredLag {
+		return a.Preferred
+	}
+	return a.Better(b)
 }
 
 // runHandover holds writes back and asks the target for its position until it has the final one.

@@ -101,6 +101,27 @@ func TestEndingPrimaryRefusesATargetAndHandsOverToAnother(t *testing.T) {
 	}
 }
 
+// Of targets that are nearly equal the one where the primary is wanted goes first.
+func TestPreferredTargets(t *testing.T) {
+	at := func(offset int64, preferred bool, ordinal int) failover.Rank {
+		return failover.Rank{Eligible: true, Position: failover.Position{DataEpoch: 1, Offset: offset}, Preferred: preferred, Ordinal: ordinal}
+	}
+	for name, c := range map[string]struct {
+		a, b failover.Rank
+		want bool
+	}{
+		"preferred and equal":      {at(100, true, 2), at(100, false, 1), true},
+		"preferred, a little less": {at(100, true, 2), at(4000, false, 1), true},
+		"preferred, much less":     {at(100, true, 2), at(8<<20, false, 1), false},
+		"both preferred":           {at(100, true, 1), at(4000, true, 2), false},
+		"neither, and more":        {at(4000, false, 2), at(100, false, 1), true},
+	} {
+		if goesBefore(c.a, c.b) != c.want || goesBefore(c.b, c.a) == c.want {
+			t.Errorf("%s: goes first: %t, the other way round: %t", name, goesBefore(c.a, c.b), goesBefore(c.b, c.a))
+		}
+	}
+}
+
 // However a request and the end of the pod meet, the right changes hands once.
 func TestHandoverAndEnd(t *testing.T) {
 	ask := func(s *stage, replies *[]wire.HandoverReply, target string) {

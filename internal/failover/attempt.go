@@ -190,7 +190,7 @@ func (o *Observation) GrantTerms(now Instant, a *Attempt) Terms {
 		}
 	}
 	terms.Members, terms.Next = withPods(terms.Members, pods), withPods(terms.Next, pods)
-	if came := a.Holder.Member != o.Self.Member; !o.askedFor(a) && (came || terms.Unasked == o.Lease.Epoch) {
+	if came := a.Holder.Member != o.Self.Member; !o.asked() && (came || terms.Unasked == o.Lease.Epoch) {
 		terms.Unasked = a.Epoch // the return of the same member ends no pause
 	}
 	answered := func(m string) bool { return m == APIServer && o.apiAgrees(now) || a.Promises[m].Given }

@@ -112,7 +112,7 @@ func Verdict(now Instant, o *Observation) MemberVerdict {
 
 // Rank orders this member among the candidates.
 func (o *Observation) Rank(now Instant) Rank {
-	return Rank{Eligible: Verdict(now, o).Eligible, Position: o.position(), Preferred: o.Preferred, Ordinal: o.Ordinal,
+	return Rank{Eligible: Verdict(now, o).Eligible, Position: o.position(), Preferred: slices.Contains(o.Lease.Terms.Preferred, o.Self.Member), Ordinal: o.Ordinal,
 		Stays: o.Lease.Terms.Stays(o.Self.Member)}
 }
 

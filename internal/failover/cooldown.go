@@ -13,7 +13,9 @@ func (o *Observation) coolsFor(now Instant) time.Duration {
 	return max(0, time.Duration(t.CooldownMillis)*time.Millisecond-since(now, o.LeaseSince))
 }
 
-// askedFor reports whether the change that an attempt is about was asked for, by the old primary's handover or by a person.
-func (o *Observation) askedFor(a *Attempt) bool {
-	return (o.Release != nil && o.Release.Run == a.Holder && o.Release.Target == o.Self.Member) || o.asserted(a.Holder)
+// asked reports whether this member is to replace the holder by somebody's wish: the holder handed over to it, or a person said that the
+// holder is dead, or approved of its end beforehand.
+func (o *Observation) asked() bool {
+	l, r := o.Lease, o.Release
+	return (r != nil && r.Run == l.Holder && r.Target == o.Self.Member) || o.asserted(l.Holder) || l.Terms.Approved == l.Epoch
 }

@@ -65,7 +65,7 @@ func mustNotStand(now Instant, o *Observation, detected Instant, d *Decision) st
 	if !d.Verdict.Eligible && !o.mayTry(now, d.Verdict, detected) {
 		return d.Verdict.Message
 	}
-	asked := (o.Release != nil && o.Release.Target == o.Self.Member) || o.asserted(o.Lease.Holder)
+	asked := o.asked()
 	switch mode := o.Lease.Terms.Mode; {
 	case mode == ModePaused:
 		return "the service is paused"

@@ -153,7 +153,9 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 	if at != 0 {
 		d.lookAgainIn(at.Sub(now))
 	}
-	if pods := o.podsWanted(now); !ok && len(pods) > 0 { // those it was granted by ended before they acknowledged
+	// Those it was granted by may have ended before they acknowledged. That the right of whoever was before is over is what the grant
+	// says; a Lease that the operator made anew says nothing of the kind.
+	if pods := o.podsWanted(now); !ok && o.Tenure.Won != nil && len(pods) > 0 {
 		next := o.Lease.Terms
 		next.Members, next.Next = withPods(next.Members, pods), withPods(next.Next, pods)
 		d.do(Action{Kind: WriteTerms, Epoch: o.Tenure.Epoch, Terms: &next})

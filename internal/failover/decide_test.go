@@ -130,6 +130,11 @@ func TestModesThatForbidATakeover(t *testing.T) {
 		if th.lease.Epoch != 1 {
 			t.Errorf("mode %s: epoch %d, want 1", mode, th.lease.Epoch)
 		}
+		th.swap(func(l *Lease) { l.Terms.Approved = 1 })
+		th.run(5 * time.Second)
+		if want := map[bool]Epoch{true: 1, false: 2}[mode == ModePaused]; th.lease.Epoch != want {
+			t.Errorf("mode %s, and a person approved: epoch %d, want %d", mode, th.lease.Epoch, want)
+		}
 	}
 }
 
@@ -325,4 +330,25 @@ func TestCandidateThatIsBehindWaitsForABetterOne(t *testing.T) {
 	if len(th.members["m-1"].wrote) != 0 {
 		t.Error("m-1 took over although m-2 had more")
 	}
+}
+
+// A replica that is further behind than the policy allows does not take over, though it is the only one left: unless it has caught up, or
+// a person changes maxLagBytes, there are no writes.
+func TestLaggingReplicaIsNoCandidate(t *testing.T) {
+	th := curtain(t, 3)
+	th.members["m-0"].obs.Engine.Position.Offset = 10 << 20
+	th.run(500 * time.Millisecond) // heartbeats tell the others
+	for _, m := range []string{"m-1", "m-2"} {
+		th.members[m].obs.Engine.Position.Offset = 1 << 20
+	}
+	th.engineDies("m-0")
+	th.run(5 * time.Second)
+	if th.lease.Epoch != 1 {
+		t.Fatalf("%s took over, 9 MiB behind where 1 is allowed", th.lease.Holder.Member)
+	}
+	if v := Verdict(th.now, th.members["m-1"].obs); v.Guard != "Lagging" {
+		t.Errorf("m-1 is refused by %s: %s", v.Guard, v.Message)
+	}
+	th.swap(func(l *Lease) { l.Terms.MaxLagBytes = 20 << 20 })
+	th.until("a replica takes over when the policy allows more", 5*time.Second, func() bool { return th.lease.Epoch == 2 })
 }

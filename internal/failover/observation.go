@@ -145,8 +145,6 @@ type Observation struct {
 	// NotBefore is the earliest instant of the next attempt.
 	NotBefore Instant
 	Failures  int // attempts in a row that came to nothing
-	// Preferred: this member is where the policy likes the primary to be.
-	Preferred bool
 	// Leaving: the agent was asked to end.
 	Leaving bool
 	// ImportedBy is the member on whose volume data is that the service is to begin with; empty: it begins with none.
@@ -181,7 +179,8 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 	}
 	first := o.LeaseRead == 0
 	if o.Tenure != nil && l.Version != o.Lease.Version {
-		o.Tenure.dropping = false
+		// A write in doubt is in this version, or can never be.
+		o.Tenure.dropping, o.Tenure.moved = false, map[string]string{}
 	}
 	o.Lease = l
 	if quorum {

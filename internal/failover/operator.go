@@ -61,8 +61,8 @@ type LeaseStep struct {
 	Waiting []string
 }
 
-// DecideLease says what the operator does about the Lease: it makes it, grants epoch 1, puts mode and accepted evidence into
-// force, begins changes of members, and makes a lost one anew. All else is the members' own.
+// DecideLease says what the operator does about the Lease: it makes it, grants epoch 1, puts mode, accepted evidence, cooldown, the
+// preferred members and a person's approval into force, begins changes of members, and makes a lost one anew. All else is the members' own.
 func DecideLease(v OperatorView) LeaseStep {
 	known := v.Known
 	for _, r := range v.Reports {
@@ -86,9 +86,10 @@ func DecideLease(v OperatorView) LeaseStep {
 	}
 	next := *v.Lease
 	next.Terms.Mode, next.Terms.Accepted, next.Terms.CooldownMillis = v.Wanted.Mode, v.Wanted.Accepted, v.Wanted.CooldownMillis
-	why := "mode, accepted evidence or cooldown changed"
+	next.Terms.Preferred, next.Terms.Approved = v.Wanted.Preferred, max(v.Wanted.Approved, v.Lease.Terms.Approved)
+	why := "mode, accepted evidence, cooldown, the preferred members or a person's approval changed"
 	if list, reason := nextMembers(v); list != nil && !v.Paused {
-		next.Terms.Next, next.Terms.Sets = v.Lease.carried(list), widened(next.Terms.Sets, list)
+		next.Terms.Next, next.Terms.Sets = v.Lease.carried(list, v.Reports), widened(next.Terms.Sets, list)
 		why = reason
 	}
 	if sameTerms(next.Terms, v.Lease.Terms) {

@@ -35,11 +35,13 @@ func withPods(list []MemberEntry, pods map[string]string) []MemberEntry {
 	return list
 }
 
-// carried keeps the pods that a Lease names in a list made of names alone.
-func (l Lease) carried(list []MemberEntry) []MemberEntry {
+// carried keeps the pods that a Lease names in a list made of names alone. Who is new is named by the pod that answers.
+func (l Lease) carried(list []MemberEntry, reports map[string]MemberReport) []MemberEntry {
 	pods := map[string]string{}
 	for _, m := range list {
-		pods[m.Name] = l.PodOf(m.Name)
+		if pods[m.Name] = l.PodOf(m.Name); pods[m.Name] == "" {
+			pods[m.Name] = reports[m.Name].Run.PodUID
+		}
 	}
 	return withPods(list, pods)
 }
@@ -61,8 +63,8 @@ func sureIf(yes bool) ballot {
 	return noVote
 }
 
-// ballotOf weighs the word of a run against a holder. That the holder's run has ended is proof enough about its own pod; of
-// another member's the operator knows when it can never start again.
+// ballotOf weighs the word of a run against a holder. Votes are there to take the holder's majority away: of one whose run is
+// proven to have ended nobody's second vote makes a writer.
 func (o *Observation) ballotOf(now Instant, holder Run, epoch Epoch, voter Run) ballot {
 	pod := o.Lease.PodOf(voter.Member)
 	if voter.Member == holder.Member {
@@ -71,11 +73,7 @@ func (o *Observation) ballotOf(now Instant, holder Run, epoch Epoch, voter Run) 
 	if pod == "" || pod == voter.PodUID || !o.keeps(OneVote) {
 		return sure
 	}
-	if voter.Member == holder.Member {
-		if _, proven := o.noWait(now, holder, epoch); proven {
-			return sure
-		}
-	} else if o.Gone[voter.Member] == pod {
+	if _, proven := o.noWait(now, holder, epoch); proven {
 		return sure
 	}
 	return doubtful
@@ -125,7 +123,7 @@ func (o *Observation) podsWanted(now Instant) map[string]string {
 	}
 	settled := since(now, t.Learned) > o.Lease.Terms.SuspectAfter() // until then the named one may just not have answered yet
 	for name, c := range t.Acks {
-		if name == APIServer || name == o.Self.Member || c.Sent < t.Learned {
+		if name == o.Self.Member || c.Sent < t.Learned || !o.Lease.Terms.HasMember(name) {
 			continue
 		}
 		if pod := o.Lease.PodOf(name); pod == "" || (pod != c.Run.PodUID && settled) {

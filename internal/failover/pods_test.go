@@ -115,3 +115,32 @@ func TestOutvotes(t *testing.T) {
 		}
 	}
 }
+
+// Of a holder that is proven to have ended nobody's second vote makes a writer, so any pod's vote counts.
+func TestNewPodVotesAgainstADeadHolder(t *testing.T) {
+	th := curtain(t, 3)
+	th.anew("m-2")
+	th.run(time.Second)
+	if th.named("m-2") {
+		t.Fatal("the vote moved before the pod may vote: the test shows nothing")
+	}
+	th.crash("m-0")
+	th.until("somebody takes over", 10*time.Second, func() bool { return th.lease.Epoch == 2 })
+}
+
+// What the operator told one member alone reaches the one that may win with that member's requests.
+func TestProofTravelsWithRequests(t *testing.T) {
+	th := curtain(t, 3)
+	from, to := th.members["m-1"].obs, th.members["m-2"].obs
+	proof := Evidence{Kind: ContainerTerminated, Run: th.lease.Holder}
+	from.OnProof(th.now, proof)
+	from.OnProof(th.now, Evidence{Kind: ProcessGone, Run: th.lease.Holder})
+	from.Begin(th.now, 1, th.now)
+	to.OnPreVote(th.now, from.Request(th.now, to.Self))
+	if kind, ok := to.noWait(th.now, th.lease.Holder, 1); !ok || kind != ContainerTerminated {
+		t.Errorf("m-2 has evidence %q, %t", kind, ok)
+	}
+	if _, told := to.Proofs, len(to.Proofs) > 1; told {
+		t.Error("what m-1 saw of the network is taken for what m-2 saw")
+	}
+}

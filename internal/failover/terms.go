@@ -48,9 +48,13 @@ type Terms struct {
 	// Mode says whether members may take over by themselves; Accepted which evidence they may use.
 	Mode     Mode           `json:"mode"`
 	Accepted []EvidenceKind `json:"accepted"`
+	// Approved is the last epoch whose holder a person lets others replace, whatever the mode.
+	Approved Epoch `json:"approved,omitempty"`
 	// MaxLagBytes and Excluded limit candidates.
 	MaxLagBytes int64    `json:"maxLagBytes"`
 	Excluded    []string `json:"excluded,omitempty"`
+	// Preferred are the members that are where the primary is wanted: of equally good candidates one of them is taken.
+	Preferred []string `json:"preferred,omitempty"`
 	// Quorum is the W that is wanted, 0 for asynchronous replication; Sets say which one is in force. OnTooFew says
 	// whether the holder goes on with fewer.
 	Quorum   int            `json:"quorum,omitempty"`
@@ -262,6 +266,9 @@ func (t Terms) plain() Terms {
 	}
 	if len(t.Excluded) == 0 {
 		t.Excluded = nil
+	}
+	if len(t.Preferred) == 0 {
+		t.Preferred = nil
 	}
 	if len(t.Accepted) == 0 {
 		t.Accepted = nil

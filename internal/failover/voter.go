@@ -246,8 +246,14 @@ func (o *Observation) OnPreVote(now Instant, r Request) PreVoteReply {
 	return reply
 }
 
-// takeFrom learns the release that travels with a request.
+// takeFrom learns what travels with a request: a release, and what somebody else than the members saw of the holder. Only this
+// member may be one that may win, and the operator may have told another alone.
 func (o *Observation) takeFrom(now Instant, r Request) {
+	for _, e := range r.Reasons {
+		if e.Run == r.Holder && (e.Kind == Asserted || e.Kind == ContainerTerminated || e.Kind == NodeOutOfService) {
+			o.OnProof(now, e)
+		}
+	}
 	if r.Release != nil && r.Known == o.Lease.Epoch {
 		o.OnRelease(now, *r.Release)
 	}
@@ -258,7 +264,7 @@ func (o *Observation) takeFrom(now Instant, r Request) {
 
 // mayStand reports whether this member could ask for the promises itself at once.
 func (o *Observation) mayStand(now Instant, r Request) bool {
-	return Verdict(now, o).Eligible && o.releaseAllows(now) && r.Known == o.Lease.Epoch
+	return o.ballotOf(now, r.Holder, r.Known, o.Self) == sure && Verdict(now, o).Eligible && o.releaseAllows(now) && r.Known == o.Lease.Epoch
 }
 
 // OnPromiseRequest says what must be durable before the promise is sent, or why there will be none.

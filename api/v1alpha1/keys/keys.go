@@ -13,6 +13,9 @@ const (
 	LabelReason = "ha.understudy.dev/reason"
 	// AnnotationAsked on such a Failover: the epoch whose primary is meant. Of a later epoch nothing is asked.
 	AnnotationAsked = "ha.understudy.dev/asked-in-epoch"
+	// AnnotationApproved on a ReplicatedService: the epoch whose primary a person lets another member replace, in a mode that leaves it to
+	// people.
+	AnnotationApproved = "ha.understudy.dev/approved-epoch"
 	// AnnotationAcknowledged on a ReplicatedService: the epoch whose failover a person has looked into, so that its cooldown is over.
 	AnnotationAcknowledged = "ha.understudy.dev/acknowledged-epoch"
 	// Finalizer of the ReplicatedService and its Lease.

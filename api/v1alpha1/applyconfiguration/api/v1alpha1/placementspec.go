@@ -13,7 +13,8 @@ import (
 type PlacementSpecApplyConfiguration struct {
 	// spread says how strictly members are kept apart over nodes. Zones are always preferred to differ.
 	Spread *apiv1alpha1.SpreadStrictness `json:"spread,omitempty"`
-	// preferredZone of the primary; of two equally good candidates the one there is taken.
+	// preferredZone of the primary, as the nodes' label topology.kubernetes.io/zone has it. Of two equally good candidates the one
+	// there takes over, and a planned handover goes there if it can. Nothing moves back by itself.
 	PreferredZone *string `json:"preferredZone,omitempty"`
 }
 

@@ -1,0 +1,111 @@
+package replicatedservice
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/names"
+)
+
+const (
+	// healTries is how often within healWindow a member's pod is made anew because its container ends again and again. More would
+	// hide a fault that a new pod does not mend.
+	healTries  = 3
+	healWindow = time.Hour
+
+	reasonMemberRecreated = "MemberRecreated"
+)
+
+// heal makes the pod of a member anew whose container the kubelet holds back: each end makes it wait longer, up to five minutes, and
+// the service is without that member meanwhile.
+func (r *Reconciler) heal(ctx context.Context, s *scope) error {
+	member, problem := nextHeal(s)
+	if problem != nil {
+		s.problems = append(s.problems, *problem)
+	}
+	if member == "" {
+		return nil
+	}
+	if same, err := r.asSeen(ctx, s, member); !same || err != nil {
+		s.retry = true
+		return err
+	}
+	pod := s.pods[member]
+	uid := pod.UID
+	if err := r.Client.Delete(ctx, pod, client.Preconditions{UID: &uid}); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	s.memory.healed[member] = append(s.memory.healed[member], s.now)
+	try := len(s.memory.healed[member])
+	ctrl.LoggerFrom(ctx).Info("a member whose container ends again and again is made anew", "pod", member, "uid", uid, "try", try)
+	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonMemberRecreated, "Heal",
+		"pod %s is made anew (%d of %d times within %s): %s, and the kubelet waits longer each time before it starts it again",
+		member, try, healTries, healWindow, lastEnd(pod))
+	return nil
+}
+
+// nextHeal is the member to make anew now, one at a time and only while all others are well; or what a person has to look into.
+func nextHeal(s *scope) (string, *Problem) {
+	member := held(s)
+	if member == "" {
+		return "", nil
+	}
+	if s.memory.healed == nil {
+		s.memory.healed = map[string][]time.Time{}
+	}
+	tries := s.memory.healed[member]
+	for len(tries) > 0 && s.now.Sub(tries[0]) >= healWindow {
+		tries = tries[1:]
+	}
+	s.memory.healed[member] = tries
+	if len(tries) < healTries {
+		return member, nil
+	}
+	s.lookAt(tries[0].Add(healWindow))
+	return "", &Problem{Reason: v1alpha1.ReasonMemberKeepsEnding, Message: fmt.Sprintf(
+		"the container of %s ends again and again, in %d pods within %s: %s. See `kubectl logs %s -n %s -c %s --previous` and put the cause right; "+
+			"or have the member made anew from the primary: %s", member, len(tries)+1, healWindow, lastEnd(s.pods[member]), member, s.svc.Namespace, names.EngineContainer, rebuild(s, member))}
+}
+
+// held is a replica whose container the kubelet holds back although nothing but that is wrong with the service.
+func held(s *scope) string {
+	return loneIll(s, func(name string) bool { pod := s.pods[name]; return crashes(pod) && pod.DeletionTimestamp == nil })
+}
+
+// loneIll is the one member that is not well, if it is a replica, is so for this reason, and nothing else is being changed or to be put
+// right: never is more than one healed at once.
+func loneIll(s *scope, ill func(member string) bool) string {
+	quiet := !s.paused() && s.heard() && len(s.problems) == 0 && s.register != nil && rollMode(s) != failover.ModeDryRun &&
+		changing(s) == "" && settled(s) && len(renewals(s)) == 0
+	if serving := s.server(); !quiet || serving == nil || !routed(s, s.slices, serving) {
+		return ""
+	}
+	found := ""
+	for _, name := range s.memberNames() {
+		switch {
+		case well(s, name):
+		case found == "" && ill(name) && !holds(s, name):
+			found = name
+		default:
+			return "" // another one is missing too
+		}
+	}
+	return found
+}
+
+// lastEnd says how a pod's engine container ended last, for people.
+func lastEnd(pod *corev1.Pod) string {
+	for _, c := range pod.Status.ContainerStatuses {
+		if t := c.LastTerminationState.Terminated; c.Name == names.EngineContainer && t != nil {
+			return fmt.Sprintf("its container ended %d times, last with exit code %d (%s)", c.RestartCount+1, t.ExitCode, t.Reason)
+		}
+	}
+	return "its container ended again and again"
+}
