@@ -84,7 +84,7 @@ func (o options) ourTarget(ctx context.Context, service kube.Service) (address, 
 
 func (o options) pairs(ctx context.Context, set pgbench.Set, pod string, ours, theirs pgbench.Target) (*Latency, error) {
 	for _, t := range []pgbench.Target{ours, theirs} {
-		if err := set.Prepare(ctx, pod, t); err != nil {
+		if err := set.Prepare(ctx, pod, t, 1); err != nil {
 			return nil, err
 		}
 	}

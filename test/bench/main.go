@@ -3,6 +3,7 @@
 //
 //	go run ./test/bench --rounds 50 --sentinel --json bench.json
 //	go run ./test/bench --service db --rounds 50 --patroni
+//	go run ./test/bench --fill 100 --rounds 5
 //	go run ./test/bench --operator-off --faults engine-kill,container-kill
 //	go run ./test/bench --service db --faults engine-kill --load-clients 8
 //	go run ./test/bench --service db --commit-latency 20
@@ -36,6 +37,7 @@ type options struct {
 	json, cluster, repository      string
 	operatorOff, rest              bool
 	restSeconds, loadClients       int
+	fillMiB                        int
 	latencyPairs                   int
 	spacing                        time.Duration
 	strain, strainDelay            time.Duration
@@ -82,6 +84,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.patroniImage, "patroni-image", "docker.io/understudy/patroni:3", "image with patroni, postgres and etcd")
 	flag.BoolVar(&o.patroniStrict, "patroni-strict", true, "synchronous_mode_strict: without it a new primary answers before any replica follows it")
 	flag.IntVar(&o.loadClients, "load-clients", 0, "clients of pgbench that keep a service of PostgreSQL busy during the rounds")
+	flag.IntVar(&o.fillMiB, "fill", 0, "MiB of data that the service is filled with before the rounds")
 	flag.IntVar(&o.latencyPairs, "commit-latency", 0, "instead of faults, compare how long commits take with the same servers set up by hand, in so many pairs of runs")
 	flag.BoolVar(&o.rest, "rest", false, "measure a service at rest instead: requests to the API server, memory, image layers")
 	flag.IntVar(&o.restSeconds, "rest-seconds", 60, "how long to watch a service at rest")

@@ -71,7 +71,7 @@ func (s *series) againstPatroni(ctx context.Context, peer patroni.Peer) error {
 		}
 		err := s.repeat(ctx, "patroni", fault, n, func(id string) (rounds.Record, error) {
 			return peer.Round(ctx, s.set, injector, fault, "patroni-"+id)
-		})
+		}, nil)
 		if err != nil {
 			return err
 		}

@@ -29,8 +29,10 @@ type Result struct {
 	// OutageMilliseconds over the rounds in which the fault was made. One that did not end counts as long as it was
 	// waited for.
 	OutageMilliseconds stats.Summary `json:"outageMilliseconds"`
-	Failed             int           `json:"failed"`
-	Acknowledged       int           `json:"acknowledged"`
+	// RedundantMilliseconds from the fault until the service could take the next one.
+	RedundantMilliseconds stats.Summary `json:"redundantMilliseconds"`
+	Failed                int           `json:"failed"`
+	Acknowledged          int           `json:"acknowledged"`
 	// Lost acknowledged writes: of all rounds, in the worst one, and in how many rounds there were any.
 	Lost           int `json:"lost"`
 	LostMax        int `json:"lostMax"`
@@ -61,7 +63,7 @@ func (r *Report) add(subject string, record rounds.Record) {
 
 func (r *Result) sum() {
 	*r = Result{Subject: r.Subject, Fault: r.Fault, Rounds: r.Rounds, Evidence: map[string]int{}, Timeline: map[string]float64{}}
-	var outages []float64
+	var outages, redundant []float64
 	steps := map[string][]float64{}
 	for i := range r.Rounds {
 		round := &r.Rounds[i]
@@ -76,6 +78,9 @@ func (r *Result) sum() {
 		if !round.FaultAt.IsZero() {
 			outages = append(outages, milliseconds(round.Longest().Microseconds))
 		}
+		if round.RedundantMicroseconds > 0 {
+			redundant = append(redundant, milliseconds(round.RedundantMicroseconds))
+		}
 		if round.Error != "" {
 			r.Failed++
 			continue
@@ -87,7 +92,7 @@ func (r *Result) sum() {
 			steps[step] = append(steps[step], milliseconds(us))
 		}
 	}
-	r.OutageMilliseconds = stats.Of(outages)
+	r.OutageMilliseconds, r.RedundantMilliseconds = stats.Of(outages), stats.Of(redundant)
 	for step, values := range steps {
 		r.Timeline[step] = stats.Median(values)
 	}
@@ -124,7 +129,23 @@ func (r *Report) print(w io.Writer) {
 			o.P99, o.Max, x.Acknowledged, x.Lost, x.LostMax, x.Unknown, x.Failed, counted(x.Evidence))
 	}
 	_ = t.Flush()
+	r.printRedundant(w)
 	r.printSteps(w)
+}
+
+func (r *Report) printRedundant(w io.Writer) {
+	if !slices.ContainsFunc(r.Results, func(x *Result) bool { return x.RedundantMilliseconds.Count > 0 }) {
+		return
+	}
+	fmt.Fprintln(w, "\nTime back to full redundancy, s: from the fault until every member is there again and the service could take the next one.")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SUBJECT\tFAULT\tROUNDS\tP50\tP90\tMAX")
+	for _, x := range r.Results {
+		if s := x.RedundantMilliseconds; s.Count > 0 {
+			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%.1f\t%.1f\n", x.Subject, x.Fault, s.Count, s.P50/1000, s.P90/1000, s.Max/1000)
+		}
+	}
+	_ = t.Flush()
 }
 
 var steps = []string{"Detected", "Promised", "Granted", "Confirmed", "Promoted", "Routed"}

@@ -57,6 +57,11 @@ func (s *series) service(ctx context.Context) (err error) {
 	if err := forEngine(ctx, &runner); err != nil {
 		return err
 	}
+	if s.fillMiB > 0 {
+		if err := s.fill(ctx, runner); err != nil {
+			return err
+		}
+	}
 	if s.loadClients > 0 {
 		stop, err := s.load(ctx, runner)
 		if err != nil {
@@ -74,28 +79,34 @@ func (s *series) service(ctx context.Context) (err error) {
 
 // load keeps the service busy with pgbench until stop is called.
 func (s *series) load(ctx context.Context, runner rounds.Runner) (stop func(), err error) {
+	set, pod, target, err := s.pgbench(ctx, runner)
+	if err == nil && s.fillMiB == 0 { // else the tables are there
+		err = set.Prepare(ctx, pod, target, 1)
+	}
+	return set.Load(ctx, target, s.loadClients), err
+}
+
+// pgbench is ready in a pod on another node than the primary's.
+func (s *series) pgbench(ctx context.Context, runner rounds.Runner) (set pgbench.Set, pod string, target pgbench.Target, err error) {
 	obj, err := runner.Service.Object(ctx)
 	if err != nil {
-		return nil, err
+		return set, "", target, err
 	}
 	engine := obj.Spec.Engine.PostgreSQL
 	if engine == nil {
-		return nil, fmt.Errorf("--load-clients needs a service of PostgreSQL, and %s/%s is none: use --service db", s.namespace, s.name)
+		return set, "", target, fmt.Errorf("pgbench needs a service of PostgreSQL, and %s/%s is none: use --service db", s.namespace, s.name)
 	}
 	address, node, err := s.ourTarget(ctx, runner.Service)
 	if err != nil {
-		return nil, err
+		return set, "", target, err
 	}
-	set := pgbench.Set{Cluster: s.cluster, Namespace: s.namespace, Image: obj.Spec.Template.Image, Service: s.name}
+	set = pgbench.Set{Cluster: s.cluster, Namespace: s.namespace, Image: obj.Spec.Template.Image, Service: s.name}
 	if err := set.Ensure(ctx); err != nil {
-		return nil, err
+		return set, "", target, err
 	}
-	target := pgbench.Target{Host: address, User: engine.Owner, Database: engine.Database}
-	pod, err := set.NotOn(ctx, node)
-	if err == nil {
-		err = set.Prepare(ctx, pod, target)
-	}
-	return set.Load(ctx, target, s.loadClients), err
+	target = pgbench.Target{Host: address, User: engine.Owner, Database: engine.Database}
+	pod, err = set.NotOn(ctx, node)
+	return set, pod, target, err
 }
 
 // forEngine tells the host's faults what the engine's process is called.
@@ -138,17 +149,28 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 		}
 		defer func() { err = errors.Join(err, restore()) }()
 	}
-	return s.repeat(ctx, subject, fault, n, func(id string) (rounds.Record, error) { return runner.Run(ctx, fault, id) })
+	heal := func(ctx context.Context) error { return runner.WaitHealthy(ctx, healWithin) }
+	return s.repeat(ctx, subject, fault, n, func(id string) (rounds.Record, error) { return runner.Run(ctx, fault, id) }, heal)
 }
 
-// repeat makes n rounds of one fault.
-func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, n int, round func(id string) (rounds.Record, error)) error {
+// healWithin is how long a service may take until it is fully redundant again.
+const healWithin = 5 * time.Minute
+
+// repeat makes n rounds of one fault, and waits with heal, if there is one, until the next may begin.
+func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, n int, round func(id string) (rounds.Record, error), heal func(context.Context) error) error {
 	failed := 0
 	for i := range n {
 		record, roundErr := round(fmt.Sprintf("%s-%s-%d", s.id, fault, i))
 		if fault == faults.NodeOff && record.FromNode != "" {
 			if err := s.injector.NodeOn(context.WithoutCancel(ctx), record.FromNode); err != nil {
 				return err
+			}
+		}
+		if heal != nil && roundErr == nil {
+			if roundErr = heal(ctx); roundErr == nil {
+				record.RedundantMicroseconds = time.Since(record.FaultAt).Microseconds()
+			} else {
+				record.Error = roundErr.Error()
 			}
 		}
 		if ctx.Err() != nil {

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,6 +45,7 @@ func TestProof(t *testing.T) {
 	t.Run("Forced", func(t *testing.T) { forced(t, f) })
 	t.Run("ZoneOutOfService", func(t *testing.T) { zoneOutOfService(t, f) })
 	stop()
+	t.Run("NodeGone", nodeGone)
 }
 
 // off switches nodes off and, at the end, on again.
@@ -203,4 +205,36 @@ func taint(ctx context.Context, out bool, nodes []string) error {
 		}
 	}
 	return nil
+}
+
+// nodeGone: a replica's node is gone for good, and with it the volume that only that node has. The member comes back on another node
+// with an empty volume, by itself, while the node is still off.
+func nodeGone(t *testing.T) {
+	namespace := space(t, "gone")
+	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
+		obj.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("64Mi"), Retention: v1alpha1.DeleteVolumes}
+	}).ready(t)
+	f.mark(t)
+	s := f.scene(t)
+	member := s.replicas[0]
+	var claim corev1.PersistentVolumeClaim
+	must(t, cluster.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "data-" + member}, &claim))
+	lost := []string{s.node(member)}
+	on := f.off(t, lost...)
+	untaint := cleanup(t, "taking the taint off", func(ctx context.Context) error { return taint(ctx, false, lost) })
+	must(t, taint(t.Context(), true, lost))
+	begun := time.Now()
+	must(t, kube.Until(t.Context(), 5*time.Minute, "another volume for "+member, func(ctx context.Context) (bool, string, error) {
+		now := claim
+		err := cluster.Get(ctx, client.ObjectKeyFromObject(&claim), &now)
+		return now.UID != claim.UID && now.Status.Phase == corev1.ClaimBound, fmt.Sprintf("%s, %s", now.UID, now.Status.Phase), client.IgnoreNotFound(err)
+	}))
+	must(t, f.Service.WaitHealthy(t.Context(), 2*time.Minute, false))
+	t.Logf("%s is back on another node %s after its own was declared out of service", member, time.Since(begun).Round(100*time.Millisecond))
+	if now := f.scene(t); now.node(member) == lost[0] || now.primary.Epoch != s.primary.Epoch {
+		t.Errorf("%s is on %s, and the epoch is %d after %d", member, now.node(member), now.primary.Epoch, s.primary.Epoch)
+	}
+	f.marked(t)
+	on()
+	untaint()
 }

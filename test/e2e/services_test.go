@@ -28,6 +28,7 @@ func TestServices(t *testing.T) {
 	t.Run("Import", testImport)
 	t.Run("Scale", testScale)
 	t.Run("Cooldown", testCooldown)
+	t.Run("Heal", testHeal)
 }
 
 // longest is what an outage may take on a busy machine; the benchmark says what it takes on a quiet one.

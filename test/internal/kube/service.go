@@ -82,13 +82,18 @@ func (s Service) Primary(ctx context.Context) (Primary, error) {
 
 // WaitLeaseMillis waits until the Lease carries a lease of that length: a policy counts from then on.
 func (s Service) WaitLeaseMillis(ctx context.Context, millis int64) error {
-	return Until(ctx, time.Minute, fmt.Sprintf("the Lease to carry a lease of %d ms", millis), func(ctx context.Context) (bool, string, error) {
+	return s.WaitTerms(ctx, fmt.Sprintf("a lease of %d ms", millis), func(t failover.Terms) bool { return t.LeaseMillis == millis })
+}
+
+// WaitTerms waits until the Lease carries terms that are to count.
+func (s Service) WaitTerms(ctx context.Context, what string, there func(failover.Terms) bool) error {
+	return Until(ctx, time.Minute, "the Lease to carry "+what, func(ctx context.Context) (bool, string, error) {
 		var obj coordinationv1.Lease
 		if err := s.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: names.Lease(s.Name)}, &obj); err != nil {
 			return false, "", err
 		}
 		register, err := lease.Read(&obj)
-		return register.Terms.LeaseMillis == millis, fmt.Sprintf("%d ms", register.Terms.LeaseMillis), err
+		return there(register.Terms), fmt.Sprintf("%+v", register.Terms), err
 	})
 }
 

@@ -22,8 +22,6 @@ import (
 const (
 	name      = "understudy-pgbench"
 	container = "pgbench"
-	// scale of the tables: 100,000 rows each, some 15 MB.
-	scale = 1
 )
 
 // Set is one pod a node with pgbench in it. They know the password of one service.
@@ -111,8 +109,8 @@ func (t Target) options() string {
 	return fmt.Sprintf("-h %s -U %s %s", t.Host, t.User, t.Database)
 }
 
-// Prepare makes pgbench's tables.
-func (s Set) Prepare(ctx context.Context, pod string, t Target) error {
+// Prepare makes pgbench's tables anew: scale times 100,000 rows, some 15 MB each.
+func (s Set) Prepare(ctx context.Context, pod string, t Target, scale int) error {
 	_, err := s.shell(ctx, pod, fmt.Sprintf("pgbench -i -q -s %d %s", scale, t.options()))
 	return err
 }

@@ -48,6 +48,8 @@ type Record struct {
 	Evidence string `json:"evidence,omitempty"`
 	// Timeline has microseconds since Detected by step.
 	Timeline map[string]int64 `json:"timeline,omitempty"`
+	// RedundantMicroseconds is from the fault until the service could take the next one; 0: not measured.
+	RedundantMicroseconds int64 `json:"redundantMicroseconds,omitempty"`
 	// Error says what went wrong with the round, if anything.
 	Error string `json:"error,omitempty"`
 }

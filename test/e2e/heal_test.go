@@ -1,0 +1,89 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/test/internal/kube"
+)
+
+// testHeal: a replica whose container ends again and again does not wait for the kubelet; its pod is made anew, and writes never stop.
+// The planned changes of this service go to the zone where its primary is wanted.
+func testHeal(t *testing.T) {
+	t.Parallel()
+	f := redis(t, space(t, "heal"), nil).ready(t)
+	s := f.scene(t)
+	member := s.replicas[0]
+	for range 2 { // the kubelet starts it at once after the first end, and holds it back after the second
+		must(t, f.running(t.Context(), member))
+		must(t, f.Injector.KillContainer(t.Context(), f.namespace, member))
+	}
+	was := s.pods[member].UID
+	must(t, kube.UntilEvery(t.Context(), time.Minute, 200*time.Millisecond, "pod "+member+" to be made anew", func(ctx context.Context) (bool, string, error) {
+		var pod corev1.Pod
+		err := cluster.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: member}, &pod)
+		return pod.UID != "" && pod.UID != was, fmt.Sprintf("%s, %+v", pod.UID, pod.Status.ContainerStatuses), client.IgnoreNotFound(err)
+	}))
+	must(t, f.Service.WaitHealthy(t.Context(), time.Minute, false))
+	now, err := f.Service.Primary(t.Context())
+	must(t, err)
+	if now.Member != s.primary.Member || now.Epoch != s.primary.Epoch {
+		t.Errorf("the primary was %s of epoch %d, and is %s of epoch %d", s.primary.Member, s.primary.Epoch, now.Member, now.Epoch)
+	}
+	var events eventsv1.EventList
+	must(t, cluster.List(t.Context(), &events, client.InNamespace(f.namespace)))
+	if !slices.ContainsFunc(events.Items, func(e eventsv1.Event) bool { return e.Reason == "MemberRecreated" }) {
+		t.Error("no event tells that the member was made anew")
+	}
+	t.Run("PreferredZone", func(t *testing.T) { f.preferredZone(t) })
+}
+
+// running waits until a member's container runs.
+func (f fixture) running(ctx context.Context, member string) error {
+	return kube.UntilEvery(ctx, time.Minute, 200*time.Millisecond, "the container of "+member+" to run", func(ctx context.Context) (bool, string, error) {
+		var pod corev1.Pod
+		err := cluster.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: member}, &pod)
+		for _, c := range pod.Status.ContainerStatuses {
+			if c.State.Running != nil && kube.PodReady(&pod) {
+				return true, "", err
+			}
+		}
+		return false, fmt.Sprintf("%+v", pod.Status.ContainerStatuses), err
+	})
+}
+
+// preferredZone gives each node of the service's replicas a zone in turn, and asks for a switchover without a target.
+func (f fixture) preferredZone(t *testing.T) {
+	s := f.scene(t)
+	for _, want := range []string{s.replicas[1], s.replicas[0]} {
+		var node corev1.Node
+		must(t, cluster.Get(t.Context(), client.ObjectKey{Name: s.node(want)}, &node))
+		zone := node.Labels[corev1.LabelTopologyZone]
+		if zone == "" {
+			t.Skip("the nodes have no zones")
+		}
+		f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Placement = &v1alpha1.PlacementSpec{PreferredZone: zone}
+		})
+		must(t, f.Service.WaitTerms(t.Context(), "the preferred member "+want, func(t failover.Terms) bool { return slices.Equal(t.Preferred, []string{want}) }))
+		must(t, f.WaitHealthy(t.Context(), time.Minute))
+		before, err := f.Service.Primary(t.Context())
+		must(t, err)
+		_, err = f.Switchover(t.Context(), "")
+		must(t, err)
+		if p := f.nextEpoch(t, before.Epoch, 30*time.Second); p.Member != want {
+			t.Errorf("%s became primary, and %s is in the preferred zone %s", p.Member, want, zone)
+		}
+	}
+}
