@@ -82,6 +82,8 @@ type Agent struct {
 	ended        bool
 	leftAt       failover.Instant
 	due          failover.Instant // when the loop wanted to run again
+	renewing     bool             // poolers are making the connections anew that lead here
+	renewed      bool             // they did
 	relaying     failover.Epoch   // whose clients are led to the successor; 0: none are
 	fencedAt     failover.Instant
 	renumberedAt failover.Instant

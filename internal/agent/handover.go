@@ -245,6 +245,9 @@ func (a *Agent) endIfDone() {
 		a.wakeIn(left) // clients still come to this address
 		return
 	}
+	if a.relaying != 0 && succeeded && !a.clientsRenewed() {
+		return
+	}
 	if held && !succeeded && !a.releaseWritten() {
 		return
 	}

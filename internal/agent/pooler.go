@@ -12,6 +12,8 @@ type Pooler interface {
 	Pause(ctx context.Context) error
 	// Resume lets go on whoever is held back, by this program or another.
 	Resume(ctx context.Context) error
+	// Renew makes their connections anew, each as soon as no transaction uses it.
+	Renew(ctx context.Context) error
 }
 
 const (
@@ -21,6 +23,9 @@ const (
 	poolerResume = 2 * time.Second
 	poolerFirst  = 100 * time.Millisecond
 	poolerMost   = 10 * time.Second
+	// poolerRenew bounds the order to make connections anew, and poolerDrain is what those that are in use have left after it.
+	poolerRenew = 500 * time.Millisecond
+	poolerDrain = 200 * time.Millisecond
 	// poolerTries is how often one tries that is not primary: the primary tries for as long as it serves.
 	poolerTries = 8
 	// poolerLatest is when a primary that handed over lets clients go on, should no successor serve.
@@ -103,4 +108,28 @@ func (a *Agent) letClientsWhenServed(epoch failover.Epoch) {
 		a.World.After(poolerWatch, look)
 	}
 	look()
+}
+
+// renewClients has the poolers make the connections anew that lead here: a node that learned late of the new route sent them here, and
+// they end with this agent. By now every node knows. It calls then when those in use have had time to come free.
+func (a *Agent) renewClients(then func()) {
+	var err error
+	a.World.Beside(poolerRenew, func(ctx context.Context) { err = a.Pooler.Renew(ctx) }, func() {
+		if err != nil {
+			a.Log.Error(err, "PgBouncer could not be told to make its connections anew; those that lead here end with this agent")
+		}
+		a.World.After(poolerDrain, then)
+	})
+}
+
+// clientsRenewed reports whether an ending agent may close what it passes on.
+func (a *Agent) clientsRenewed() bool {
+	if a.Pooler == nil || a.renewed {
+		return true
+	}
+	if !a.renewing {
+		a.renewing = true
+		a.renewClients(func() { a.renewed = true; a.wakeIn(time.Millisecond) })
+	}
+	return false
 }

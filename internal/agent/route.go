@@ -186,6 +186,9 @@ func (a *Agent) beginRelay(epoch failover.Epoch, now failover.Instant) {
 		if a.relaying == epoch {
 			a.endRelay()
 		}
+		if a.Pooler != nil && !a.leaving { // else it does so before it ends
+			a.renewClients(func() {})
+		}
 	})
 }
 

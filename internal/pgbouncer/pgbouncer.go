@@ -66,6 +66,11 @@ func (p *Poolers) Resume(ctx context.Context) error {
 	return p.each(ctx, "RESUME", "not paused", func(_ string, c *pgconn.PgConn) { hangUp(c) })
 }
 
+// Renew has every pooler make its connections anew, each as soon as no transaction uses it. Clients see nothing of that.
+func (p *Poolers) Renew(ctx context.Context) error {
+	return p.each(ctx, "RECONNECT", "", func(_ string, c *pgconn.PgConn) { hangUp(c) })
+}
+
 // each gives a command to every pooler at once. An error that says fine means that nothing was to be done. Whoever was told is done's to close.
 func (p *Poolers) each(ctx context.Context, command, fine string, done func(address string, c *pgconn.PgConn)) error {
 	addresses, err := p.addresses(ctx)
@@ -90,7 +95,7 @@ func (p *Poolers) each(ctx context.Context, command, fine string, done func(addr
 
 func said(err error, words string) bool {
 	var pe *pgconn.PgError
-	return errors.As(err, &pe) && strings.Contains(pe.Message, words)
+	return words != "" && errors.As(err, &pe) && strings.Contains(pe.Message, words)
 }
 
 func (p *Poolers) addresses(ctx context.Context) ([]string, error) {

@@ -134,6 +134,20 @@ func TestEveryPoolerIsTold(t *testing.T) {
 	}
 }
 
+// Every pooler is told to make its connections anew, and one that refuses is named.
+func TestConnectionsAreMadeAnew(t *testing.T) {
+	p, a, b := poolers(t, map[string]string{"RECONNECT app": ""}, map[string]string{"RECONNECT app": "no such database"})
+	err := p.Renew(within(t, 5*time.Second))
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.2") || strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("it says %v, want who refused", err)
+	}
+	for _, c := range []*console{a, b} {
+		if got := strings.Join(c.heard(), ", "); got != "RECONNECT app" {
+			t.Errorf("one was told %s", got)
+		}
+	}
+}
+
 // A pooler that is behind its name no more, as one that does not count as ready while it is paused, is let go on nevertheless.
 func TestOneThatIsNotFoundAgainIsLetGoOn(t *testing.T) {
 	fine := map[string]string{"PAUSE app": "", "RESUME app": ""}

@@ -25,8 +25,8 @@ func testHeal(t *testing.T) {
 	f := redis(t, space(t, "heal"), nil).ready(t)
 	s := f.scene(t)
 	member := s.replicas[0]
-	for range 2 { // the kubelet starts it at once after the first end, and holds it back after the second
-		must(t, f.running(t.Context(), member))
+	for ends := range int32(2) { // the kubelet starts it at once after the first end, and holds it back after the second
+		must(t, f.running(t.Context(), member, ends))
 		must(t, f.Injector.KillContainer(t.Context(), f.namespace, member))
 	}
 	was := s.pods[member].UID
@@ -49,13 +49,13 @@ func testHeal(t *testing.T) {
 	t.Run("PreferredZone", func(t *testing.T) { f.preferredZone(t) })
 }
 
-// running waits until a member's container runs.
-func (f fixture) running(ctx context.Context, member string) error {
+// running waits until a member's container runs and was started again so many times.
+func (f fixture) running(ctx context.Context, member string, restarts int32) error {
 	return kube.UntilEvery(ctx, time.Minute, 200*time.Millisecond, "the container of "+member+" to run", func(ctx context.Context) (bool, string, error) {
 		var pod corev1.Pod
 		err := cluster.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: member}, &pod)
 		for _, c := range pod.Status.ContainerStatuses {
-			if c.State.Running != nil && kube.PodReady(&pod) {
+			if c.State.Running != nil && c.RestartCount == restarts && kube.PodReady(&pod) {
 				return true, "", err
 			}
 		}
