@@ -28,9 +28,10 @@ const (
 
 	// selectedNode is the scheduler's note, on a claim, of the node that its volume was made for.
 	selectedNode = "volume.kubernetes.io/selected-node"
-	// volumeConflict is in the scheduler's message when no node that is there can reach a pod's volume.
-	volumeConflict = "volume node affinity conflict"
 )
+
+// volumeConflicts are in the scheduler's message when no node that is there can reach a pod's volume, in older and in newer Kubernetes.
+var volumeConflicts = []string{"volume node affinity conflict", "didn't match PersistentVolume's node affinity"}
 
 // stranded is a member that cannot come back since its volumes are on a node that is gone for good.
 type stranded struct {
@@ -74,7 +75,8 @@ func (r *Reconciler) readClaims(ctx context.Context, s *scope) error {
 // waitsForVolume reports whether the scheduler found no node that reaches a pod's volume.
 func waitsForVolume(pod *corev1.Pod) bool {
 	return pod.Spec.NodeName == "" && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && strings.Contains(c.Message, volumeConflict)
+		unscheduled := c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse
+		return unscheduled && slices.ContainsFunc(volumeConflicts, func(words string) bool { return strings.Contains(c.Message, words) })
 	})
 }
 

@@ -74,8 +74,13 @@ func TestStrandedAgain(t *testing.T) {
 
 func TestWaitsForVolume(t *testing.T) {
 	s := strandedScene()
-	if !waitsForVolume(s.pods["cache-2"]) {
-		t.Error("a pod whose volume no node reaches is taken for one that waits for something else")
+	for _, message := range []string{
+		"0/2 nodes are available: 2 node(s) had volume node affinity conflict.",
+		"0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't match PersistentVolume's node affinity. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+	} {
+		if s.pods["cache-2"].Status.Conditions[0].Message = message; !waitsForVolume(s.pods["cache-2"]) {
+			t.Errorf("%q: a pod whose volume no node reaches is taken for one that waits for something else", message)
+		}
 	}
 	s.pods["cache-2"].Status.Conditions[0].Message = "0/3 nodes are available: 3 Insufficient memory."
 	if waitsForVolume(s.pods["cache-2"]) || waitsForVolume(s.pods["cache-1"]) {
