@@ -71,7 +71,7 @@ const (
 	ReasonRejoinFailed = "RejoinFailed"
 	// ReasonMemberKeepsEnding: a member's container ends again and again, in new pods too.
 	ReasonMemberKeepsEnding = "MemberKeepsEnding"
-	// ReasonMemberStranded: a member's volume is on a node that is gone, and a new volume did not help.
+	// ReasonMemberStranded: no node that is there can reach a member's volume.
 	ReasonMemberStranded = "MemberStranded"
 	// ReasonBootstrapFailed: the data of a new member could not be made.
 	ReasonBootstrapFailed = "BootstrapFailed"

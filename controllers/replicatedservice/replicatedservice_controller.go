@@ -53,7 +53,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices/restricted,verbs=create
@@ -104,7 +104,7 @@ func (r *Reconciler) act(ctx context.Context, s *scope) error {
 	var all error
 	for _, phase := range []func(context.Context, *scope) error{
 		r.ensurePassword, r.ensureCertificates, r.ensureObjects, r.ensureVolumes, r.ensureSlices,
-		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.shrink, r.leaveNode, r.heal, r.replaceStranded, r.roll,
+		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.shrink, r.leaveNode, r.heal, r.roll,
 	} {
 		err := s.absorb(phase(ctx, s))
 		all = errors.Join(all, err)

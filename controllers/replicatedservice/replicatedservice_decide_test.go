@@ -307,6 +307,13 @@ func TestPreferredZone(t *testing.T) {
 	if step := decideLease(s, s.register, 3); step.Write == nil || !slices.Equal(step.Write.Terms.Preferred, []string{"cache-1", "cache-2"}) {
 		t.Errorf("the step %+v does not write them", step)
 	}
+	s.register.Terms.Preferred, s.pods["cache-1"].Spec.NodeName = []string{"cache-1"}, ""
+	if got := preferred(s); !slices.Equal(got, []string{"cache-1", "cache-2"}) {
+		t.Errorf("preferred are %v while cache-1 is between two nodes", got)
+	}
+	if got := preferredFirst(s); !slices.Equal(got, []string{"cache-1", "cache-2", "cache-0"}) {
+		t.Errorf("the order of targets is %v", got)
+	}
 	s.svc.Spec.Placement = nil
 	if got := preferred(s); got != nil {
 		t.Errorf("preferred are %v without a zone", got)
@@ -316,7 +323,7 @@ func TestPreferredZone(t *testing.T) {
 // Where the mode leaves it to people, the condition says how one approves of the takeover of this one epoch, and the Lease says that one did.
 func TestApproval(t *testing.T) {
 	s := playing(3, func(s *scope) { s.register.Terms.Mode, s.policy.Mode = failover.ModeManual, v1alpha1.ModeManual })
-	command := "kubectl annotate rsvc cache " + keys.AnnotationApproved + "=3 --overwrite"
+	command := "kubectl annotate rsvc cache -n default " + keys.AnnotationApproved + "=3 --overwrite"
 	if got := candidatesReady(s); !got.ok || !strings.Contains(got.message, command) {
 		t.Errorf("%+v does not tell of %q", got, command)
 	}

@@ -42,6 +42,9 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 	if err := r.Client.Delete(ctx, pod, client.Preconditions{UID: &uid}); err != nil {
 		return client.IgnoreNotFound(err)
 	}
+	if s.memory.healed == nil {
+		s.memory.healed = map[string][]time.Time{}
+	}
 	s.memory.healed[member] = append(s.memory.healed[member], s.now)
 	try := len(s.memory.healed[member])
 	ctrl.LoggerFrom(ctx).Info("a member whose container ends again and again is made anew", "pod", member, "uid", uid, "try", try)
@@ -51,20 +54,20 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// nextHeal is the member to make anew now, one at a time and only while all others are well; or what a person has to look into.
+// nextHeal is the member to make anew now, one at a time and only while all others are well; or what a person has to look into, until the
+// member is well or the window is over.
 func nextHeal(s *scope) (string, *Problem) {
+	for name, tries := range s.memory.healed {
+		for len(tries) > 0 && s.now.Sub(tries[0]) >= healWindow {
+			tries = tries[1:]
+		}
+		s.memory.healed[name] = tries
+	}
 	member := held(s)
 	if member == "" {
 		return "", nil
 	}
-	if s.memory.healed == nil {
-		s.memory.healed = map[string][]time.Time{}
-	}
 	tries := s.memory.healed[member]
-	for len(tries) > 0 && s.now.Sub(tries[0]) >= healWindow {
-		tries = tries[1:]
-	}
-	s.memory.healed[member] = tries
 	if len(tries) < healTries {
 		return member, nil
 	}
@@ -74,24 +77,23 @@ func nextHeal(s *scope) (string, *Problem) {
 			"or have the member made anew from the primary: %s", member, len(tries)+1, healWindow, lastEnd(s.pods[member]), member, s.svc.Namespace, names.EngineContainer, rebuild(s, member))}
 }
 
-// held is a replica whose container the kubelet holds back although nothing but that is wrong with the service.
+// held is the one member that is not well, if it is a replica whose container the kubelet holds back, or did until a moment ago after as
+// many new pods as are made, and nothing else is being changed or to be put right: never is more than one member healed at once. PostgreSQL's
+// data without a volume goes with the pod, and may be all there is of what only a former primary had.
 func held(s *scope) string {
-	return loneIll(s, func(name string) bool { pod := s.pods[name]; return crashes(pod) && pod.DeletionTimestamp == nil })
-}
-
-// loneIll is the one member that is not well, if it is a replica, is so for this reason, and nothing else is being changed or to be put
-// right: never is more than one healed at once.
-func loneIll(s *scope, ill func(member string) bool) string {
-	quiet := !s.paused() && s.heard() && len(s.problems) == 0 && s.register != nil && rollMode(s) != failover.ModeDryRun &&
-		changing(s) == "" && settled(s) && len(renewals(s)) == 0
-	if serving := s.server(); !quiet || serving == nil || !routed(s, s.slices, serving) {
+	quiet := !s.paused() && s.heard() && len(s.problems) == 0 && s.register != nil && len(s.register.Terms.Next) == 0 &&
+		rollMode(s) != failover.ModeDryRun && changing(s) == "" && settled(s) && len(renewals(s)) == 0
+	goesWithPod := s.effective.Spec.Storage == nil && s.effective.Spec.Engine.PostgreSQL != nil
+	if serving := s.server(); !quiet || goesWithPod || serving == nil || !routed(s, s.slices, serving) {
 		return ""
 	}
 	found := ""
 	for _, name := range s.memberNames() {
+		pod := s.pods[name]
+		ill := pod != nil && pod.DeletionTimestamp == nil && (crashes(pod) || len(s.memory.healed[name]) >= healTries)
 		switch {
 		case well(s, name):
-		case found == "" && ill(name) && !holds(s, name):
+		case found == "" && ill && !holds(s, name) && !goes(s, name):
 			found = name
 		default:
 			return "" // another one is missing too

@@ -48,6 +48,12 @@ func TestNextHeal(t *testing.T) {
 		"the mode is DryRun":            {crashing("cache-2", func(s *scope) { s.register.Terms.Mode = failover.ModeDryRun }), ""},
 		"it ends, and is not held back": {crashing("cache-2", func(s *scope) { s.pods["cache-2"].Status.ContainerStatuses[0].State = corev1.ContainerState{} }), ""},
 		"two of them":                   {crashing("cache-2", func(s *scope) { s.pods["cache-1"] = s.pods["cache-2"].DeepCopy(); silence(s, "cache-1") }), ""},
+		"it is to go":                   {crashing("cache-2", func(s *scope) { two := int32(2); s.svc.Spec.Replicas = &two }), ""},
+		"members are being changed":     {crashing("cache-2", func(s *scope) { s.register.Terms.Next = s.register.Terms.Members }), ""},
+		"its data goes with its pod": {crashing("cache-2", func(s *scope) {
+			s.effective = s.svc.DeepCopy()
+			s.effective.Spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
+		}), ""},
 		"nobody serves":                 {crashing("cache-2", func(s *scope) { silence(s, "cache-0") }), ""},
 		"its own vote is not its pod's": {crashing("cache-2", func(s *scope) { s.register.Terms.Members[2].Pod = "another" }), "cache-2"},
 		"another vote is not its pod's": {crashing("cache-2", func(s *scope) { s.register.Terms.Members[1].Pod = "another" }), ""},
@@ -76,6 +82,11 @@ func TestHealEnds(t *testing.T) {
 			t.Errorf("%q does not say %q", problem.Message, want)
 		}
 	}
+	s.pods["cache-2"].Status.ContainerStatuses[0].State = corev1.ContainerState{} // it runs for a moment
+	if _, problem := nextHeal(s); problem == nil {
+		t.Error("what a person has to look into is forgotten whenever the container runs for a moment")
+	}
+	s.pods["cache-2"].Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
 	if s.next.Sub(noon) != 10*time.Minute {
 		t.Errorf("looks again in %s", s.next.Sub(noon))
 	}

@@ -74,7 +74,8 @@ func (s *scope) wantedTerms(members []failover.MemberEntry) failover.Terms {
 	return terms
 }
 
-// preferred are the members in the zone where the primary is wanted.
+// preferred are the members in the zone where the primary is wanted. One that is between two nodes stays what it was: the Lease is not to be
+// written in the middle of a failover for that.
 func preferred(s *scope) []string {
 	p := s.effective.Spec.Placement
 	if p == nil || p.PreferredZone == "" {
@@ -82,11 +83,24 @@ func preferred(s *scope) []string {
 	}
 	var out []string
 	for _, name := range s.memberNames() {
-		if pod := s.pods[name]; pod != nil && s.zoneOf(pod) == p.PreferredZone {
+		pod := s.pods[name]
+		moves := pod == nil || pod.Spec.NodeName == ""
+		if !moves && s.zoneOf(pod) == p.PreferredZone || moves && s.register != nil && slices.Contains(s.register.Terms.Preferred, name) {
 			out = append(out, name)
 		}
 	}
 	return out
+}
+
+// preferredFirst are the members in the order in which one is chosen to hand over to.
+func preferredFirst(s *scope) []string {
+	first := preferred(s)
+	for _, name := range s.memberNames() {
+		if !slices.Contains(first, name) {
+			first = append(first, name)
+		}
+	}
+	return first
 }
 
 // zoneOf is the zone of the node that a pod is on; empty: it has none, or is not known.

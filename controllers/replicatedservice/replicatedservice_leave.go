@@ -86,11 +86,11 @@ func agreed(s *scope, serving *wire.Status) bool {
 	return s.register != nil && s.register.Holder == serving.Run && s.register.Epoch == serving.Epoch && routed(s, s.slices, serving)
 }
 
-// shelter is the member to hand over to: of those that may take over, on a node that stays, the lowest ordinal. Without one it
-// says why.
+// shelter is the member to hand over to: of those that may take over, on a node that stays, one in the preferred zone,
+// then the lowest ordinal. Without one it says why.
 func shelter(s *scope) (target, why string) {
 	var refused []string
-	for _, name := range s.memberNames() {
+	for _, name := range preferredFirst(s) {
 		if holds(s, name) || goes(s, name) {
 			continue
 		}

@@ -165,10 +165,10 @@ func nextShrink(s *scope) scaleStep {
 	return successor(s)
 }
 
-// successor is the lowest ordinal of those that stay and may take over.
+// successor is, of those that stay and may take over, one in the preferred zone, then the lowest ordinal.
 func successor(s *scope) scaleStep {
 	var refused []string
-	for _, name := range s.memberNames() {
+	for _, name := range preferredFirst(s) {
 		switch {
 		case goes(s, name):
 		case well(s, name):

@@ -185,6 +185,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 	s.problems = append(s.problems, policyProblems(s)...)
 	s.problems = append(s.problems, podProblems(s)...)
 	s.problems = append(s.problems, stuckProblems(s)...)
+	s.problems = append(s.problems, strandedProblems(s)...)
 	s.problems = append(s.problems, budgetProblems(s)...)
 	return s, nil
 }
@@ -260,7 +261,8 @@ func OfPredecessor(fo *v1alpha1.Failover, svc *v1alpha1.ReplicatedService) bool 
 	return fo.CreationTimestamp.Before(&svc.CreationTimestamp)
 }
 
-// memory is what the operator remembers of a service between two looks; losing it costs a little time, nothing else.
+// memory is what the operator remembers of a service between two looks; losing it costs a little time, and what was tried in vain is tried
+// again.
 type memory struct {
 	routeWrong   time.Time // since when the route differs from what it should be
 	epoch        failover.Epoch
@@ -269,7 +271,6 @@ type memory struct {
 	calmFor      string    // the member that a roll renews next, all others being well since calmSince
 	calmSince    time.Time
 	unwell       map[string]time.Time   // since when members are not well though their pods are ready
-	replaced     map[string]time.Time   // when members were last given empty volumes
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
 	wholeSince   time.Time              // since when all members have been well, while evictions are forbidden
 }

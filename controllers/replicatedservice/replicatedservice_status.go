@@ -212,8 +212,8 @@ func available(s *scope) observation {
 			"%s holds epoch %d and does not serve yet (%s)", holder, s.register.Epoch, status.State)}
 	}
 	message := fmt.Sprintf("%s holds epoch %d and cannot be reached", holder, s.register.Epoch)
-	if mode := s.register.Terms.Mode; mode != failover.ModeAutomatic {
-		message += fmt.Sprintf("; nobody takes over in mode %s", mode)
+	if mode := leftToPeople(s); mode != "" && s.register.Terms.Approved != s.register.Epoch {
+		message += fmt.Sprintf("; nobody takes over in mode %s, which FailoverPossible tells how to allow once", s.register.Terms.Mode)
 	} else {
 		message += "; the members take over by themselves once they have proof or its right has run out"
 	}
@@ -309,8 +309,8 @@ func leftToPeople(s *scope) string {
 	if l.Epoch > 0 && l.Terms.Approved == l.Epoch {
 		return fmt.Sprintf("which was approved for epoch %d: the policy's mode is %s, and for the next epoch a person decides again", l.Epoch, l.Terms.Mode)
 	}
-	return fmt.Sprintf("but the policy's mode is %s: let it happen, once, with kubectl annotate rsvc %s %s=%d --overwrite, or create a Failover",
-		l.Terms.Mode, s.svc.Name, keys.AnnotationApproved, l.Epoch)
+	return fmt.Sprintf("but the policy's mode is %s: let it happen, once, with kubectl annotate rsvc %s -n %s %s=%d --overwrite, or create a Failover",
+		l.Terms.Mode, s.svc.Name, s.svc.Namespace, keys.AnnotationApproved, l.Epoch)
 }
 
 func stalled(s *scope) observation {

@@ -66,7 +66,7 @@ func TestPoolersMakeConnectionsAnewBeforeAnAgentEnds(t *testing.T) {
 			fenced := s.now
 			s.heartbeat("m-1", 2)
 			s.until("it ends", s.a.Ended)
-			if n := s.count("renew clients"); n != 1 && answer == nil || n > 1 {
+			if n := s.count("renew clients"); answer == nil && n != 1 {
 				t.Errorf("the poolers were told %d times", n)
 			}
 			if took := s.now.Sub(fenced); took < relayLinger {

@@ -86,7 +86,7 @@ func DecideLease(v OperatorView) LeaseStep {
 	}
 	next := *v.Lease
 	next.Terms.Mode, next.Terms.Accepted, next.Terms.CooldownMillis = v.Wanted.Mode, v.Wanted.Accepted, v.Wanted.CooldownMillis
-	next.Terms.Preferred, next.Terms.Approved = v.Wanted.Preferred, max(v.Wanted.Approved, v.Lease.Terms.Approved)
+	next.Terms.Preferred, next.Terms.Approved = v.Wanted.Preferred, v.Wanted.Approved
 	why := "mode, accepted evidence, cooldown, the preferred members or a person's approval changed"
 	if list, reason := nextMembers(v); list != nil && !v.Paused {
 		next.Terms.Next, next.Terms.Sets = v.Lease.carried(list, v.Reports), widened(next.Terms.Sets, list)

@@ -137,7 +137,7 @@ func (r *Report) printRedundant(w io.Writer) {
 	if !slices.ContainsFunc(r.Results, func(x *Result) bool { return x.RedundantMilliseconds.Count > 0 }) {
 		return
 	}
-	fmt.Fprintln(w, "\nTime back to full redundancy, s: from the fault until every member is there again and the service could take the next one.")
+	fmt.Fprintln(w, "\nTime back to full redundancy, s: from the fault until every member is there again and the service could take the next one; no less than the round.")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SUBJECT\tFAULT\tROUNDS\tP50\tP90\tMAX")
 	for _, x := range r.Results {

@@ -83,7 +83,10 @@ func (s *series) load(ctx context.Context, runner rounds.Runner) (stop func(), e
 	if err == nil && s.fillMiB == 0 { // else the tables are there
 		err = set.Prepare(ctx, pod, target, 1)
 	}
-	return set.Load(ctx, target, s.loadClients), err
+	if err != nil {
+		return nil, err
+	}
+	return set.Load(ctx, target, s.loadClients), nil
 }
 
 // pgbench is ready in a pod on another node than the primary's.
@@ -149,7 +152,7 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 		}
 		defer func() { err = errors.Join(err, restore()) }()
 	}
-	heal := func(ctx context.Context) error { return runner.WaitHealthy(ctx, healWithin) }
+	heal := func(ctx context.Context) (bool, error) { return runner.WaitHealed(ctx, healWithin) }
 	return s.repeat(ctx, subject, fault, n, func(id string) (rounds.Record, error) { return runner.Run(ctx, fault, id) }, heal)
 }
 
@@ -157,7 +160,7 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 const healWithin = 5 * time.Minute
 
 // repeat makes n rounds of one fault, and waits with heal, if there is one, until the next may begin.
-func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, n int, round func(id string) (rounds.Record, error), heal func(context.Context) error) error {
+func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, n int, round func(id string) (rounds.Record, error), heal func(context.Context) (bool, error)) error {
 	failed := 0
 	for i := range n {
 		record, roundErr := round(fmt.Sprintf("%s-%s-%d", s.id, fault, i))
@@ -167,10 +170,11 @@ func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, 
 			}
 		}
 		if heal != nil && roundErr == nil {
-			if roundErr = heal(ctx); roundErr == nil {
-				record.RedundantMicroseconds = time.Since(record.FaultAt).Microseconds()
-			} else {
+			var alone bool
+			if alone, roundErr = heal(ctx); roundErr != nil {
 				record.Error = roundErr.Error()
+			} else if alone {
+				record.RedundantMicroseconds = time.Since(record.FaultAt).Microseconds()
 			}
 		}
 		if ctx.Err() != nil {

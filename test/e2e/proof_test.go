@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -207,8 +208,8 @@ func taint(ctx context.Context, out bool, nodes []string) error {
 	return nil
 }
 
-// nodeGone: a replica's node is gone for good, and with it the volume that only that node has. The member comes back on another node
-// with an empty volume, by itself, while the node is still off.
+// nodeGone: a replica's node is gone for good, and with it the volume that only that node has. The condition says so, and with the commands
+// that it names the member comes back on another node while its own is still off.
 func nodeGone(t *testing.T) {
 	namespace := space(t, "gone")
 	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
@@ -217,20 +218,27 @@ func nodeGone(t *testing.T) {
 	f.mark(t)
 	s := f.scene(t)
 	member := s.replicas[0]
-	var claim corev1.PersistentVolumeClaim
-	must(t, cluster.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "data-" + member}, &claim))
 	lost := []string{s.node(member)}
 	on := f.off(t, lost...)
 	untaint := cleanup(t, "taking the taint off", func(ctx context.Context) error { return taint(ctx, false, lost) })
 	must(t, taint(t.Context(), true, lost))
-	begun := time.Now()
-	must(t, kube.Until(t.Context(), 5*time.Minute, "another volume for "+member, func(ctx context.Context) (bool, string, error) {
-		now := claim
-		err := cluster.Get(ctx, client.ObjectKeyFromObject(&claim), &now)
-		return now.UID != claim.UID && now.Status.Phase == corev1.ClaimBound, fmt.Sprintf("%s, %s", now.UID, now.Status.Phase), client.IgnoreNotFound(err)
+	must(t, kube.Until(t.Context(), 3*time.Minute, "another pod of "+member, func(ctx context.Context) (bool, string, error) {
+		var pod corev1.Pod
+		err := cluster.Get(ctx, client.ObjectKey{Namespace: namespace, Name: member}, &pod)
+		return pod.UID != "" && pod.UID != s.pods[member].UID, string(pod.UID), client.IgnoreNotFound(err)
 	}))
+	message := f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonMemberStranded)
+	names(t, message, member, lost[0], "is declared out of service")
+	_, rest, _ := strings.Cut(message, "`")
+	commands, _, _ := strings.Cut(rest, "`")
+	for command := range strings.SplitSeq(commands, " && ") {
+		if out, err := kubectl(t, "", strings.Fields(command)[1:]...); err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+	}
+	begun := time.Now()
 	must(t, f.Service.WaitHealthy(t.Context(), 2*time.Minute, false))
-	t.Logf("%s is back on another node %s after its own was declared out of service", member, time.Since(begun).Round(100*time.Millisecond))
+	t.Logf("%s is back on another node %s after the commands of its condition: %s", member, time.Since(begun).Round(100*time.Millisecond), commands)
 	if now := f.scene(t); now.node(member) == lost[0] || now.primary.Epoch != s.primary.Epoch {
 		t.Errorf("%s is on %s, and the epoch is %d after %d", member, now.node(member), now.primary.Epoch, s.primary.Epoch)
 	}

@@ -3,6 +3,7 @@ package rounds
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -211,17 +212,25 @@ func (r Runner) recorded(ctx context.Context, record *Record) error {
 	})
 }
 
-// WaitHealthy waits until the next round may begin. A member whose container was killed twice waits for the kubelet's
-// back-off, which doubles up to five minutes; its pod is deleted instead, once it is a replica, so that fifty rounds do
+// WaitHealthy waits until the next round may begin. A member whose container was killed more often than the operator makes it anew waits for
+// the kubelet's back-off, which doubles up to five minutes; its pod is deleted instead, once it is a replica, so that fifty rounds do
 // not take a day. What a round measures is over by then.
 func (r Runner) WaitHealthy(ctx context.Context, within time.Duration) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go r.renewBackedOff(ctx)
-	return r.Service.WaitHealthy(ctx, within, r.OperatorOff)
+	_, err := r.WaitHealed(ctx, within)
+	return err
 }
 
-func (r Runner) renewBackedOff(ctx context.Context) {
+// WaitHealed does the same, and says whether the service came back without such help.
+func (r Runner) WaitHealed(ctx context.Context, within time.Duration) (alone bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var helped atomic.Bool
+	go r.renewBackedOff(ctx, &helped)
+	err = r.Service.WaitHealthy(ctx, within, r.OperatorOff)
+	return !helped.Load(), err
+}
+
+func (r Runner) renewBackedOff(ctx context.Context, helped *atomic.Bool) {
 	_ = kube.UntilEvery(ctx, time.Hour, time.Second, "the end", func(ctx context.Context) (bool, string, error) {
 		pods, err := r.Service.Pods(ctx)
 		if err != nil {
@@ -233,6 +242,7 @@ func (r Runner) renewBackedOff(ctx context.Context) {
 		}
 		for i := range pods {
 			if backedOff(&pods[i]) && pods[i].Name != primary.Member && pods[i].DeletionTimestamp == nil {
+				helped.Store(true)
 				return false, "", faults.DeletePod(ctx, r.Service, r.Service.Namespace, pods[i].Name)
 			}
 		}
