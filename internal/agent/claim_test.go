@@ -100,15 +100,22 @@ func TestOpensAfterItsDataIsClaimed(t *testing.T) {
 }
 
 // A probe may find the engine promoted, in a history of its own, before the order to promote it has returned. That is no history
-// that nobody named, and no reason to give up what is about to open.
+// that nobody named, and no reason to give up what is about to open. Its two questions may also be answered before and after: a standby in a
+// history of its own (1 of 200 kills of PostgreSQL's engine, and its old primary's restart was waited for).
 func TestProbeInTheMiddleOfAPromotion(t *testing.T) {
+	for name, primary := range map[string]bool{"promoted": true, "half promoted": false} {
+		t.Run(name, func(t *testing.T) { probedInPromotion(t, primary) })
+	}
+}
+
+func probedInPromotion(t *testing.T, primary bool) {
 	s := newStage(t, "m-0", "m-0", true)
 	s.shut["promote"] = true
 	s.engine.history = "old"
 	s.did("save data 1")
 	s.a.proc.synced, s.a.proc.history = true, "old"
 	s.a.obs.Engine.Position.DataEpoch = 1
-	s.engine.primary, s.engine.history = true, "new"
+	s.engine.primary, s.engine.history = primary, "new"
 	s.pass(time.Second)
 	if p := s.a.obs.Engine.Position; p.Inexact {
 		t.Errorf("it no longer knows how much it has: %+v", p)

@@ -352,8 +352,8 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 	if at < a.proc.toldAt {
 		return // it may speak of what was before the last order
 	}
-	if r.Primary && a.doing[failover.Open] {
-		return // in the middle of the promotion: the end of that order says what it has, and in which history
+	if a.doing[failover.Open] {
+		return // in the middle of the promotion, half of this may be of before it: the end of that order says what it has, and in which history
 	}
 	if e.Writable && !r.Primary {
 		a.fence("its engine was made a replica behind the agent's back") // by a client with REPLICAOF, say
