@@ -189,7 +189,7 @@ func (o *Observation) GrantTerms(now Instant, a *Attempt) Terms {
 			pods[m] = p.From.PodUID
 		}
 	}
-	terms.Members, terms.Next = withPods(terms.Members, pods), withPods(terms.Next, pods)
+	terms = terms.named(pods)
 	if came := a.Holder.Member != o.Self.Member; !o.asked() && (came || terms.Unasked == o.Lease.Epoch) {
 		terms.Unasked = a.Epoch // the return of the same member ends no pause
 	}

@@ -156,8 +156,7 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 	// Those it was granted by may have ended before they acknowledged. That the right of whoever was before is over is what the grant
 	// says; a Lease that the operator made anew says nothing of the kind.
 	if pods := o.podsWanted(now); !ok && o.Tenure.Won != nil && len(pods) > 0 {
-		next := o.Lease.Terms
-		next.Members, next.Next = withPods(next.Members, pods), withPods(next.Next, pods)
+		next := o.Lease.Terms.named(pods)
 		d.do(Action{Kind: WriteTerms, Epoch: o.Tenure.Epoch, Terms: &next})
 	}
 	if ok && missing != "" {
@@ -194,7 +193,7 @@ func termsWanted(now Instant, o *Observation, desired Policy) *Terms {
 		next.Members, next.Next = cur.Next, nil // it served under both (rule JointVoters)
 	}
 	if pods := o.podsWanted(now); len(pods) > 0 {
-		next.Members, next.Next = withPods(next.Members, pods), withPods(next.Next, pods)
+		next = next.named(pods)
 	}
 	next.Sets = o.setWanted(now, next)
 	if next.PartitionWas != "" && t.Adopted != 0 && cur.Partition == next.Partition && o.sentBy(max(t.PartitionSince, t.Learned)) {

@@ -35,6 +35,12 @@ func withPods(list []MemberEntry, pods map[string]string) []MemberEntry {
 	return list
 }
 
+// named are terms whose two lists name these pods.
+func (t Terms) named(pods map[string]string) Terms {
+	t.Members, t.Next = withPods(t.Members, pods), withPods(t.Next, pods)
+	return t
+}
+
 // carried keeps the pods that a Lease names in a list made of names alone. Who is new is named by the pod that answers.
 func (l Lease) carried(list []MemberEntry, reports map[string]MemberReport) []MemberEntry {
 	pods := map[string]string{}

@@ -29,12 +29,7 @@ func testHeal(t *testing.T) {
 		must(t, f.running(t.Context(), member, ends))
 		must(t, f.Injector.KillContainer(t.Context(), f.namespace, member))
 	}
-	was := s.pods[member].UID
-	must(t, kube.UntilEvery(t.Context(), time.Minute, 200*time.Millisecond, "pod "+member+" to be made anew", func(ctx context.Context) (bool, string, error) {
-		var pod corev1.Pod
-		err := cluster.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: member}, &pod)
-		return pod.UID != "" && pod.UID != was, fmt.Sprintf("%s, %+v", pod.UID, pod.Status.ContainerStatuses), client.IgnoreNotFound(err)
-	}))
+	s.madeAnew(t, member, time.Minute)
 	must(t, f.Service.WaitHealthy(t.Context(), time.Minute, false))
 	now, err := f.Service.Primary(t.Context())
 	must(t, err)
@@ -47,6 +42,16 @@ func testHeal(t *testing.T) {
 		t.Error("no event tells that the member was made anew")
 	}
 	t.Run("PreferredZone", func(t *testing.T) { f.preferredZone(t) })
+}
+
+// madeAnew waits until a member has another pod than the scene's.
+func (s scene) madeAnew(t *testing.T, member string, within time.Duration) {
+	t.Helper()
+	must(t, kube.UntilEvery(t.Context(), within, 200*time.Millisecond, "pod "+member+" to be made anew", func(ctx context.Context) (bool, string, error) {
+		var pod corev1.Pod
+		err := cluster.Get(ctx, client.ObjectKey{Namespace: s.f.namespace, Name: member}, &pod)
+		return pod.UID != "" && pod.UID != s.pods[member].UID, fmt.Sprintf("%s, %+v", pod.UID, pod.Status.ContainerStatuses), client.IgnoreNotFound(err)
+	}))
 }
 
 // running waits until a member's container runs and was started again so many times.

@@ -222,11 +222,7 @@ func nodeGone(t *testing.T) {
 	on := f.off(t, lost...)
 	untaint := cleanup(t, "taking the taint off", func(ctx context.Context) error { return taint(ctx, false, lost) })
 	must(t, taint(t.Context(), true, lost))
-	must(t, kube.Until(t.Context(), 3*time.Minute, "another pod of "+member, func(ctx context.Context) (bool, string, error) {
-		var pod corev1.Pod
-		err := cluster.Get(ctx, client.ObjectKey{Namespace: namespace, Name: member}, &pod)
-		return pod.UID != "" && pod.UID != s.pods[member].UID, string(pod.UID), client.IgnoreNotFound(err)
-	}))
+	s.madeAnew(t, member, 3*time.Minute)
 	message := f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonMemberStranded)
 	names(t, message, member, lost[0], "is declared out of service")
 	_, rest, _ := strings.Cut(message, "`")
