@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -29,6 +30,7 @@ const memoryLimit = 24 << 20
 // run is PID 1.
 func run() error {
 	debug.SetMemoryLimit(memoryLimit)
+	runtime.GOMAXPROCS(1) // its work is short; more would wake each other at every event and take the processor from the engine
 	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))
 	if err := checkPlace(); err != nil {
 		return err

@@ -86,6 +86,7 @@ type Agent struct {
 	renewed      bool             // they did
 	relaying     failover.Epoch   // whose clients are led to the successor; 0: none are
 	fencedAt     failover.Instant
+	actedAt      failover.Instant // when anything but heartbeats happened last
 	renumberedAt failover.Instant
 	diskLogged   failover.Instant
 	troubled     string               // the kind of durable write that failed

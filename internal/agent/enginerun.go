@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"understudy.dev/understudy/internal/engine"
@@ -31,8 +30,6 @@ const (
 	fenceTimeout = time.Minute
 	// fenceAgain is the pause before another try.
 	fenceAgain = 100 * time.Millisecond
-	// saveEvery is how often a persistent engine's offset is noted beside its data.
-	saveEvery = time.Second
 )
 
 // engineRun is one life of the engine's process, and what is known of it.
@@ -281,150 +278,6 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 	a.obs.OnRelease(now, *release)
 	a.unrouteLater(release.Epoch)
 	a.beginRelay(release.Epoch, now)
-}
-
-// probeAgain asks the engine again and again, beside everything else: a hung engine holds up nothing but its own probe.
-func (a *Agent) probeAgain() {
-	a.World.After(a.probeInterval(), func() { a.probe(a.probeAgain) })
-}
-
-func (a *Agent) probeInterval() time.Duration {
-	if a.obs.Engine.State == failover.EngineStarting {
-		return 5 * time.Millisecond
-	}
-	if d := a.obs.Lease.Terms.HeartbeatInterval(); d > 0 {
-		return d
-	}
-	return 100 * time.Millisecond
-}
-
-// probe asks the engine once; then runs afterwards, whatever came out.
-func (a *Agent) probe(then func()) {
-	at, gen := a.now(), a.proc.gen
-	var report engine.Report
-	var err error
-	a.World.Beside(min(orderTimeout, a.engineTimeout()), func(ctx context.Context) { report, err = a.Engine.Probe(ctx) }, func() {
-		if gen == a.proc.gen {
-			a.onProbe(at, report, err)
-		}
-		if then != nil {
-			then()
-		}
-	})
-}
-
-func (a *Agent) engineTimeout() time.Duration {
-	if d := a.obs.Lease.Terms.EngineTimeout(); d > 0 {
-		return d
-	}
-	return time.Second
-}
-
-// judgeEngine ends the engine's good health when it left its probes unanswered for too long.
-func (a *Agent) judgeEngine(now failover.Instant) {
-	if a.proc.pid != 0 && now.Sub(a.proc.answered) >= a.engineTimeout() {
-		a.obs.Engine.Healthy = false
-	}
-}
-
-func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
-	e, now := &a.obs.Engine, a.now()
-	if a.proc.pid == 0 {
-		return
-	}
-	if err != nil {
-		e.Message = err.Error()
-		a.judgeEngine(now)
-		return
-	}
-	a.proc.probedAt = at
-	e.Message = r.Failing
-	if r.Failing == "" {
-		a.proc.answered, e.Healthy = now, true
-	}
-	a.judgeEngine(now)
-	e.Redirectable, e.FollowsEarly = r.Redirectable, r.FollowsEarly
-	if r.Loading {
-		e.State = failover.EngineStarting
-		return
-	}
-	e.State, e.Data = failover.EngineRunning, r.HasData
-	if at < a.proc.toldAt {
-		return // it may speak of what was before the last order
-	}
-	if a.doing[failover.Open] {
-		return // in the middle of the promotion, half of this may be of before it: the end of that order says what it has, and in which history
-	}
-	if e.Writable && !r.Primary {
-		a.fence("its engine was made a replica behind the agent's back") // by a client with REPLICAOF, say
-		return
-	}
-	if r.Primary && !e.Writable && a.proc.exposed {
-		a.fence("its engine was made a primary behind the agent's back")
-		return
-	}
-	if up := a.proc.upstream; !r.Primary && up != "" && r.Upstream != up && !a.doing[failover.Follow] {
-		a.Log.Info("The engine follows somebody else than it was told", "told", up, "follows", r.Upstream)
-		a.forgetUpstream()
-	}
-	if r.MustReplace {
-		a.replaceData()
-		return
-	}
-	a.takePosition(now, at, r)
-}
-
-// takePosition learns how much the engine has, and of which epoch's data.
-func (a *Agent) takePosition(now, at failover.Instant, r engine.Report) {
-	e := &a.obs.Engine
-	e.LinkUp = !r.Primary && r.LinkUp && a.proc.upstream != "" && r.Upstream == a.proc.upstream
-	a.judgeHistory(r)
-	// The history of a persistent engine goes on at an offset that its files do not tell; what was noted is a lower bound.
-	e.Position.Inexact = e.Position.DataEpoch > 0 && ((e.Persistent && !a.proc.synced && !r.Exact) || a.proc.strayed)
-	e.Position.Offset, e.At = r.Offset, at
-	if e.Writable && a.obs.Tenure != nil {
-		a.served = wire.Served{Epoch: a.obs.Tenure.Epoch, Offset: r.Offset}
-	}
-	if e.Writable && e.HistoryFrom == math.MaxInt64 && at > a.renumberedAt {
-		e.HistoryFrom = r.Offset
-	}
-	if e.Position.Inexact && r.HasData { // one without any may have begun to copy the primary's, and has not even what was noted
-		e.Position.Offset = max(r.Offset, a.data.Offset)
-	}
-	if e.Persistent && now.Sub(a.proc.savedAt) > saveEvery && e.Position.Offset != a.data.Offset {
-		a.proc.savedAt = now
-		a.saveData()
-	}
-}
-
-// judgeHistory finds out whose data the engine has. It reconnects by itself to the address it was told, and behind that
-// there may be another primary by now, of whom this agent has not heard: data of a history that nobody has named counts as
-// of unknown extent.
-func (a *Agent) judgeHistory(r engine.Report) {
-	e := &a.obs.Engine
-	named, from := "", int64(0)
-	if h := a.obs.Heard; h.Run == e.Following && h.Epoch == e.FollowingEpoch {
-		named, from = h.History, h.HistoryFrom
-	}
-	// Redis takes the new history's name as soon as a partial copy begins, and its data after that.
-	synchronised := !r.Primary && !e.Writable && !e.Following.IsZero() && named != "" && r.History == named && r.Offset >= from
-	if r.History == "" || (named == "" && !e.Following.IsZero()) { // an engine without such names, or a primary that told none
-		synchronised = e.LinkUp && r.History == ""
-	}
-	switch {
-	case synchronised:
-		if e.FollowingEpoch > e.Position.DataEpoch || a.proc.strayed {
-			a.noteNothingLost()
-			a.setDataEpoch(max(e.FollowingEpoch, e.Position.DataEpoch), false)
-			a.Log.Info("Synchronised with the primary", "epoch", e.FollowingEpoch, "primary", e.Following.Member)
-		}
-		a.proc.synced, a.proc.strayed, a.proc.history = true, false, r.History
-	case e.Writable:
-		a.proc.history = r.History
-	case a.proc.synced && r.History != a.proc.history && r.History != named:
-		a.proc.strayed = true
-	}
-	e.History = r.History
 }
 
 // setDataEpoch notes that the data is that of an epoch's primary now; whole: it is the primary itself.

@@ -16,6 +16,9 @@ import (
 
 // execute does one action and reports whether it changed what is known at once, so that another decision is due.
 func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
+	if action.Kind != failover.SendHeartbeats {
+		a.actedAt = now
+	}
 	switch action.Kind {
 	case failover.StartEngine:
 		a.startEngine(now)

@@ -25,6 +25,9 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 	}
 	held := a.obs.Tenure
 	before := a.obs.Lease
+	if l.Version != before.Version {
+		a.actedAt = a.now()
+	}
 	a.obs.OnLease(a.now(), l, quorum)
 	if a.obs.Lease.Epoch != before.Epoch {
 		a.Log.Info("The Lease changed", "epoch", l.Epoch, "holder", l.Holder.Member)
@@ -75,6 +78,7 @@ func (a *Agent) configure(quorum int) {
 // OnLink takes in that a connection was made.
 func (a *Agent) OnLink(l *Link) {
 	a.links = append(a.links, l)
+	a.actedAt = a.now()
 	if l.Run.IsZero() {
 		return
 	}
@@ -100,6 +104,7 @@ func (a *Agent) order() {
 // OnLinkEnd takes in that a connection ended; eof says that the far side ended it, without a reset and without a time-out.
 func (a *Agent) OnLinkEnd(l *Link, eof, goodbye bool) {
 	a.links = slices.DeleteFunc(a.links, func(o *Link) bool { return o == l })
+	a.actedAt = a.now()
 	if l.Run.IsZero() {
 		return
 	}

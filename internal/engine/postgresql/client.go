@@ -121,6 +121,23 @@ func (p *PostgreSQL) with(ctx context.Context, s *session, f func(*conn) error) 
 			s.drop()
 		}
 	}
+	return p.on(ctx, s, f)
+}
+
+// again is with for what may be done twice: f itself finds out that the connection broke, and runs once more on another.
+func (p *PostgreSQL) again(ctx context.Context, s *session, f func(*conn) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.conn != nil
+	err := p.on(ctx, s, f)
+	if err != nil && kept && s.conn == nil && ctx.Err() == nil {
+		err = p.on(ctx, s, f)
+	}
+	return err
+}
+
+// on runs f on the session's connection, made if there is none; a broken one is not kept.
+func (p *PostgreSQL) on(ctx context.Context, s *session, f func(*conn) error) error {
 	if s.conn == nil {
 		c, err := p.dial(ctx)
 		if err != nil {

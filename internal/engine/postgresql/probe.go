@@ -29,7 +29,8 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 		return engine.Report{Loading: true, Redirectable: true, HasData: hasData}, nil
 	}
 	var report engine.Report
-	err := p.with(ctx, &p.probing, func(c *conn) error {
+	// What it reads and writes may be done twice, so no question goes ahead to find out whether the connection still works.
+	err := p.again(ctx, &p.probing, func(c *conn) error {
 		var err error
 		if report, err = p.look(ctx, c); err == nil && report.Primary {
 			err = p.tend(ctx, c)
