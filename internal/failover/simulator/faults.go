@@ -248,6 +248,7 @@ func (m *member) deletePod() {
 			return
 		}
 		if l.dead || m.s.now-since > 8000*ms { // the grace period
+			m.s.limit = max(m.s.limit, m.s.now+int64(m.s.cfg.Quiet)) // a pod's end is a disturbance until it is over
 			m.replacePod()
 			return
 		}

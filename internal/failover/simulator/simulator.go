@@ -77,6 +77,8 @@ type sim struct {
 	zombies []*life // of pods that were deleted while their node was cut off
 	taken   [places]bool
 	lies    map[[2]int]int // observer and observed, by place
+	// limit is when the schedule ends.
+	limit int64
 	// otherLease: the policy asks for another lease duration.
 	otherLease bool
 }
@@ -95,10 +97,10 @@ func Run(cfg Config) (result Result) {
 	end := s.now + int64(cfg.Busy)
 	s.at(s.now+1500*ms, func() { s.nextFault(end) })
 	s.at(end, s.heal)
-	limit := end + int64(cfg.Quiet)
+	s.limit = end + int64(cfg.Quiet)
 	for len(s.heap) > 0 && s.res.Broken == "" {
 		e := s.pop()
-		if e.at > limit {
+		if e.at > s.limit {
 			break
 		}
 		s.now = e.at
