@@ -36,7 +36,7 @@ func All() []Recipe {
 	redis8.reference, redis8.source = "docker.io/library/redis:8.0", trixie
 	valkey.reference, valkey.source = "docker.io/valkey/valkey:8.1", trixie
 	valkey.packages, valkey.prefix, valkey.variable = []string{"valkey-server", "valkey-tools"}, "valkey", "VALKEY_VERSION"
-	postgres15, postgres17 := postgres{major: "15", source: deb.Host}, postgres{major: "17", source: trixie}
+	postgres15, postgres17, postgres18 := postgres{major: "15", source: deb.Host}, postgres{major: "17", source: trixie}, postgres{major: "18", source: forky}
 	return []Recipe{
 		{Name: "pause", Make: pause},
 		{Name: "redis", Make: redis.make, Inputs: redis.inputs},
@@ -44,6 +44,7 @@ func All() []Recipe {
 		{Name: "valkey", Make: valkey.make, Inputs: valkey.inputs, Optional: true},
 		{Name: "postgresql", Make: postgres15.make, Inputs: postgres15.inputs},
 		{Name: "postgresql17", Make: postgres17.make, Inputs: postgres17.inputs, Optional: true},
+		{Name: "postgresql18", Make: postgres18.make, Inputs: postgres18.inputs, Optional: true},
 		{Name: "pgbouncer", Make: pgbouncer, Inputs: postgres15.inputs},
 		{Name: "patroni", Make: patroni{postgres15}.make, Inputs: postgres15.inputs, Optional: true},
 		{Name: "understudy", Make: understudy},
@@ -53,3 +54,6 @@ func All() []Recipe {
 
 // trixie is Debian 13, which has newer engines than the release that the tests run on.
 func trixie() (deb.Source, error) { return deb.Release("trixie") }
+
+// forky is Debian 14, which was not released when this was written.
+func forky() (deb.Source, error) { return deb.Release("forky") }

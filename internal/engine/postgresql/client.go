@@ -11,24 +11,38 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// conn is a connection that takes SQL and replication commands.
+// conn is a connection to a server. One to another member's takes SQL and replication commands. One to this pod's takes SQL, and what it is
+// asked with a replication command goes over another: see walSession.
 type conn struct {
 	pg   *pgconn.PgConn
-	life int // of the server when it was made: what is ordered over it must not reach the next one's files
+	own  *walSession // of this pod's server
+	life int         // of the server when it was made: what is ordered over it must not reach the next one's files
 	// planned are the statements that were prepared on it, by their text.
 	planned map[string]string
 }
 
 // dial connects to the server of this pod.
 func (p *PostgreSQL) dial(ctx context.Context) (*conn, error) {
-	text := fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable passfile='' replication=database application_name=understudy-agent "+
-		// Nothing of ours waits for replicas, nor ends by a limit that was meant for clients.
-		"log_statement=none log_min_duration_statement=-1 synchronous_commit=local statement_timeout=0 lock_timeout=0 idle_session_timeout=0 default_transaction_read_only=off",
-		quoteConninfo(p.socketDir()), p.config.Port, superuser, superuser)
+	c, err := p.dialAs(ctx, "")
+	if stateOf(err) == tooManyConnections {
+		return p.dialAs(ctx, replicationToo) // superusers took even what is reserved, and those have room of their own
+	}
+	return c, err
+}
+
+// replicationToo makes a connection take replication commands too.
+const replicationToo = "replication=database "
+
+func (p *PostgreSQL) dialAs(ctx context.Context, kind string) (*conn, error) {
+	text := fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable passfile='' %sapplication_name=understudy-agent "+
+		// Nothing of ours waits for replicas, nor ends by a limit that was meant for clients, nor needs what a standby refuses.
+		"log_statement=none log_min_duration_statement=-1 synchronous_commit=local statement_timeout=0 lock_timeout=0 idle_session_timeout=0 "+
+		"default_transaction_read_only=off default_transaction_isolation='read committed'",
+		quoteConninfo(p.socketDir()), p.config.Port, superuser, superuser, kind)
 	life := p.currentLife()
 	c, err := connect(ctx, text, "the engine")
 	if err == nil {
-		c.life = life
+		c.life, c.own = life, &p.wal
 	}
 	return c, err
 }
@@ -167,5 +181,9 @@ func stateOf(err error) string {
 	return ""
 }
 
-// cannotConnectNow is what a server says that is starting or not consistent yet.
-const cannotConnectNow = "57P03"
+const (
+	// cannotConnectNow is what a server says that is starting or not consistent yet.
+	cannotConnectNow = "57P03"
+	// tooManyConnections is what one says that is full.
+	tooManyConnections = "53300"
+)

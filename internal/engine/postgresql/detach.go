@@ -22,6 +22,7 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 		return engine.Report{Loading: true}, errors.New("cutting the replication link: the engine's data is being made")
 	}
 	err := p.with(ctx, &p.orders, func(c *conn) error {
+		go p.wal.expect(ctx, c.life) // what is asked at the end
 		if err := p.drain(ctx, c, drain); err != nil {
 			return err
 		}

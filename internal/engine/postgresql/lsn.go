@@ -34,16 +34,28 @@ func (p place) history() string { return fmt.Sprintf("%s/%d", p.System, p.Timeli
 // identify asks a server where it is: a primary how far its WAL is flushed, a standby how far it has received on the timeline
 // that it replays.
 func identify(ctx context.Context, c *conn) (place, error) {
-	row, err := c.one(ctx, "IDENTIFY_SYSTEM")
+	const command = "IDENTIFY_SYSTEM"
+	var row []string
+	var err error
+	if c.own != nil {
+		row, err = c.own.one(ctx, c.life, command)
+	} else {
+		row, err = c.one(ctx, command)
+	}
 	if err != nil {
 		return place{}, err
 	}
-	timeline, err := strconv.ParseUint(row[1], 10, 32)
+	return parsePlace(row[0], row[1], 10, row[2])
+}
+
+// parsePlace reads what a server says of where it is; base is that of the timeline's number.
+func parsePlace(system, timeline string, base int, at string) (place, error) {
+	number, err := strconv.ParseUint(timeline, base, 32)
 	if err != nil {
-		return place{}, fmt.Errorf("reading the timeline %q", row[1])
+		return place{}, fmt.Errorf("reading the timeline %q", timeline)
 	}
-	at, err := parseLSN(row[2])
-	return place{System: row[0], Timeline: uint32(timeline), LSN: at}, err
+	offset, err := parseLSN(at)
+	return place{System: system, Timeline: uint32(number), LSN: offset}, err
 }
 
 // turn ends a timeline: after At, its successor's WAL counts.

@@ -5,6 +5,7 @@
 package postgresql
 
 import (
+	"context"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ type PostgreSQL struct {
 
 	probing session // for probes
 	orders  session // for orders, so that neither waits for the other
+	wal     walSession
 
 	changing atomic.Bool // passwords
 	settled  atomic.Bool // the service has data of its own
@@ -46,7 +48,8 @@ type PostgreSQL struct {
 	stage      step              // what the process is that was started last
 	life       int               // grows with each process
 	major      int
-	caughtUp   bool // this life of the server has replayed all that its files had
+	caughtUp   bool  // this life of the server has replayed all that its files had
+	known      place // where this life was when it was asked last; zero: not yet
 	generation int
 	inForce    int    // the generation that the server was last seen to run with
 	prepared   string // the synchronous set to detach with, should this member be promoted next
@@ -70,6 +73,7 @@ func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *Po
 	wanted := config.Reloadable()
 	config.Parameters, config.HBA = nil, nil // they change: see tuning
 	p := &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir, absent: &sync.Map{}}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
+	p.wal = newWALSession(func(ctx context.Context) (*conn, error) { return p.dialAs(ctx, replicationToo) })
 	p.imports.Store(config.Import)
 	p.members.Store(&config.Members)
 	return p

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"understudy.dev/understudy/internal/engine"
@@ -46,48 +45,9 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	if err == nil && !report.Primary {
 		err = p.watchLink(report)
 	}
+	p.wal.rest()
 	report.MustReplace = p.pendingWish() != nil
 	return report, err
-}
-
-// The startup process waits for more only when it has replayed all that is in its files.
-const lookQuery = "SELECT pg_catalog.pg_is_in_recovery(), w.status, w.sender_host, w.sender_port, EXISTS (SELECT FROM pg_catalog.pg_stat_activity " +
-	"WHERE backend_type = 'walreceiver' OR backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')), " +
-	"CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_get_wal_replay_pause_state() = 'paused' ELSE false END " +
-	"FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true"
-
-// look reads what a report tells.
-func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
-	rows, err := c.again(ctx, lookQuery)
-	if err != nil {
-		return engine.Report{}, err
-	}
-	row := rows[0]
-	at, err := identify(ctx, c)
-	if err != nil {
-		return engine.Report{}, err
-	}
-	r := engine.Report{
-		Primary: row[0] == "f", Exact: true, FollowsEarly: true, Offset: int64(at.LSN), History: at.history(), HasData: p.disk.hasData(), //nolint:gosec // a position stays far below 2^63
-	}
-	if r.Primary {
-		return r, nil
-	}
-	p.mu.Lock()
-	r.Upstream = p.upstream // while there is no link, it is where it tries
-	p.caughtUp = p.caughtUp || (row[4] == "t" && p.life == c.life)
-	// A server that was killed can be read long before it has replayed all that it received, and until then it tells too little.
-	r.Loading, r.Redirectable = !p.caughtUp, !p.caughtUp
-	p.mu.Unlock()
-	if row[2] != "" {
-		r.Upstream = net.JoinHostPort(row[2], row[3])
-	}
-	r.LinkUp = row[1] == "streaming"
-	if row[5] == "t" {
-		r.Failing = "it does not replay what it receives: replay is paused, by a person (pg_wal_replay_pause) or since its primary has more of max_connections, " +
-			"max_wal_senders or the like: resume it, or delete its pod, which starts it with as much"
-	}
-	return r, nil
 }
 
 // tend proves at most once a second that a primary can commit and now and then that it lets in whoever comes, and ends connections

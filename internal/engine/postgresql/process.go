@@ -23,7 +23,7 @@ const record = `out=$1; shift; "$@" >"$out.log" 2>&1; s=$?; cat "$out.log" >&2; 
 func (p *PostgreSQL) Process() (engine.Process, error) {
 	p.mu.Lock()
 	p.stage, p.upstream, p.quorum, p.slotsDue, p.pending = "", "", engine.Quorum{}, time.Time{}, nil
-	p.caughtUp, p.prepared = false, ""
+	p.caughtUp, p.known, p.prepared = false, place{}, ""
 	p.life++ // what is still ordered of the last one comes too late
 	p.mu.Unlock()
 	p.forgetPause()

@@ -1,0 +1,108 @@
+package postgresql
+
+import (
+	"testing"
+
+	"understudy.dev/understudy/internal/engine"
+)
+
+// ownSenders counts the processes that serve this program's connections for replication commands.
+func (m *member) ownSenders() string {
+	m.t.Helper()
+	return m.admin("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name = 'understudy-agent'")
+}
+
+// wantIdentified compares what a report says with what the server says when it is identified, before and after.
+func (m *member) wantIdentified() {
+	m.t.Helper()
+	identified := func() place {
+		c, err := m.dial(within(m.t))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		defer c.close()
+		at, err := identify(within(m.t), c)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		return at
+	}
+	before := identified()
+	r, ok := m.report()
+	after := identified()
+	if !ok || r.History != before.history() || r.History != after.history() || r.Offset < int64(before.LSN) || r.Offset > int64(after.LSN) {
+		m.t.Errorf("%s: it reports %s at %d (%v), and is identified as %+v before and %+v after", m.name, r.History, r.Offset, ok, before, after)
+	}
+}
+
+// While all is calm a member is looked at without a connection for replication commands, and what is seen is what the server says to one, on
+// each timeline.
+func TestCalmLooksTakeNoSender(t *testing.T) {
+	t.Parallel()
+	a, b := newMember(t, 0).start().running(), newMember(t, 1).start().running()
+	a.promote(engine.Quorum{})
+	a.sql("CREATE TABLE t (n int)")
+	b.follows(a)
+	for round := range 2 {
+		pr, _ := a.report()
+		b.reaches(pr.Offset)
+		stop := a.writes()
+		for _, m := range []*member{a, b} {
+			until(t, m.name+" has no sender of ours", func() bool { _, ok := m.report(); return ok && m.ownSenders() == "0" })
+			for range 20 {
+				if r, ok := m.report(); !ok || (m == b && !r.LinkUp) {
+					t.Fatalf("%s: %+v, %v", m.name, r, ok)
+				}
+			}
+			if n := m.ownSenders(); n != "0" {
+				t.Errorf("round %d: calm looks at %s made %s senders", round, m.name, n)
+			}
+			m.wantIdentified()
+		}
+		stop()
+		if round == 1 {
+			break
+		}
+		pr, _ = a.report()
+		b.reaches(pr.Offset)
+		a.kill()
+		if _, err := b.Detach(within(t), 0); err != nil {
+			t.Fatal(err)
+		}
+		b.wantIdentified()
+		b.promote(engine.Quorum{})
+		b.wantIdentified()
+		a.start().running().follows(b)
+		a, b = b, a
+	}
+}
+
+// Superusers may take even the connections that are reserved. Whoever looks then still learns where the server is.
+func TestFullServerIsStillSeen(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, 0).start().running()
+	m.promote(engine.Quorum{})
+	m.probing.mu.Lock()
+	m.probing.drop()
+	m.probing.mu.Unlock()
+	var taken []*conn
+	defer func() {
+		for _, c := range taken {
+			c.close()
+		}
+	}()
+	var err error
+	for range 40 {
+		var c *conn
+		if c, err = m.dialAs(within(t), ""); err != nil {
+			break
+		}
+		taken = append(taken, c)
+	}
+	if stateOf(err) != tooManyConnections {
+		t.Fatalf("%d superusers connected, and the next found: %v", len(taken), err)
+	}
+	if r, ok := m.report(); !ok || !r.Primary || r.Offset == 0 {
+		t.Errorf("a full server is seen as %+v, %v", r, ok)
+	}
+}
