@@ -41,7 +41,7 @@ type engineRun struct {
 	pause     time.Duration
 	upstream  string           // the address it was last told to follow
 	toldAt    failover.Instant // when that order was done; older reports say nothing about it
-	answered  failover.Instant
+	asked     failover.Instant // since when a probe has been waiting for a good answer; 0: none is
 	probedAt  failover.Instant
 	savedAt   failover.Instant
 	unsure    bool   // an order failed: nobody knows what it follows
@@ -144,7 +144,7 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 	if gen != a.proc.gen || pid == 0 {
 		return // fenced meanwhile
 	}
-	a.proc.pid, a.proc.started, a.proc.answered = pid, now, now
+	a.proc.pid, a.proc.started, a.proc.asked = pid, now, 0
 	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = "", 0, false, false
 	a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
 	position := failover.Position{}

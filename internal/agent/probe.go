@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// calmAfter is how long nothing but heartbeats must have happened for the engine to be asked each calmBeats heartbeats only, and
-	// never fewer than calmProbes times within its time limit.
+	// calmAfter is how long nothing but heartbeats must have happened for the engine to be asked each calmBeats heartbeats only,
+	// if that is calmProbes times within its time limit.
 	calmAfter  = 5 * time.Second
 	calmBeats  = 2
 	calmProbes = 5
@@ -27,7 +27,7 @@ func (a *Agent) probeAgain() {
 }
 
 // probeInterval is short while the engine starts, a heartbeat's while anything goes on, and longer when all has been calm: a probe takes
-// the engine's processor too, and what decides asks for a fresh one itself.
+// the engine's processor too, and who votes, promises or hands over asks for a fresh one itself.
 func (a *Agent) probeInterval() time.Duration {
 	if a.obs.Engine.State == failover.EngineStarting {
 		return 5 * time.Millisecond
@@ -48,6 +48,9 @@ func (a *Agent) calm() bool { return a.now().Sub(a.actedAt) > calmAfter }
 // probe asks the engine once; then runs afterwards, whatever came out.
 func (a *Agent) probe(then func()) {
 	at, gen := a.now(), a.proc.gen
+	if a.proc.asked == 0 {
+		a.proc.asked = at
+	}
 	var report engine.Report
 	var err error
 	a.World.Beside(min(orderTimeout, a.engineTimeout()), func(ctx context.Context) { report, err = a.Engine.Probe(ctx) }, func() {
@@ -69,7 +72,7 @@ func (a *Agent) engineTimeout() time.Duration {
 
 // judgeEngine ends the engine's good health when it left its probes unanswered for too long.
 func (a *Agent) judgeEngine(now failover.Instant) {
-	if a.proc.pid != 0 && now.Sub(a.proc.answered) >= a.engineTimeout() {
+	if a.proc.pid != 0 && a.proc.asked != 0 && now.Sub(a.proc.asked) >= a.engineTimeout() {
 		a.obs.Engine.Healthy = false
 	}
 }
@@ -87,7 +90,7 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 	a.proc.probedAt = at
 	e.Message = r.Failing
 	if r.Failing == "" {
-		a.proc.answered, e.Healthy = now, true
+		a.proc.asked, e.Healthy = 0, true
 	}
 	a.judgeEngine(now)
 	e.Redirectable, e.FollowsEarly = r.Redirectable, r.FollowsEarly

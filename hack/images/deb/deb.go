@@ -180,6 +180,9 @@ func (s Source) wanted(ctx context.Context, names []string) (files, missing []st
 
 // Version is the version that would be downloaded.
 func (s Source) Version(ctx context.Context, name string) (string, error) {
+	if err := s.ensureLists(ctx, name); err != nil {
+		return "", err
+	}
 	output, err := s.apt(ctx, "", "apt-cache", "show", "--no-all-versions", name)
 	if err != nil {
 		return "", err

@@ -25,7 +25,7 @@ type conn struct {
 func (p *PostgreSQL) dial(ctx context.Context) (*conn, error) {
 	c, err := p.dialAs(ctx, "")
 	if stateOf(err) == tooManyConnections {
-		return p.dialAs(ctx, replicationToo) // superusers took even what is reserved, and those have room of their own
+		return p.dialAs(ctx, replicationToo) // superusers took even what is reserved, and those have room of their own, at walSession's price
 	}
 	return c, err
 }
@@ -37,7 +37,9 @@ func (p *PostgreSQL) dialAs(ctx context.Context, kind string) (*conn, error) {
 	text := fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable passfile='' %sapplication_name=understudy-agent "+
 		// Nothing of ours waits for replicas, nor ends by a limit that was meant for clients, nor needs what a standby refuses.
 		"log_statement=none log_min_duration_statement=-1 synchronous_commit=local statement_timeout=0 lock_timeout=0 idle_session_timeout=0 "+
-		"default_transaction_read_only=off default_transaction_isolation='read committed'",
+		"default_transaction_read_only=off default_transaction_isolation='read committed' "+
+		// Nor does it load libraries that were meant for clients, whose absence would keep it out.
+		"session_preload_libraries='' local_preload_libraries=''",
 		quoteConninfo(p.socketDir()), p.config.Port, superuser, superuser, kind)
 	life := p.currentLife()
 	c, err := connect(ctx, text, "the engine")

@@ -107,7 +107,7 @@ func TestReplicaThatWasAwayForTooLongCopies(t *testing.T) {
 	a.promote(engine.Quorum{})
 	b.follows(a)
 	b.kill()
-	for range 6 {
+	for range 40 { // segments, of 1 MB each
 		a.admin("SELECT pg_switch_wal() FROM (SELECT pg_logical_emit_message(false, '', 'x')) AS x")
 	}
 	c, err := a.dial(within(t))

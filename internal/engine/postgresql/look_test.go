@@ -1,7 +1,11 @@
 package postgresql
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"understudy.dev/understudy/internal/engine"
 )
@@ -9,6 +13,9 @@ import (
 // ownSenders counts the processes that serve this program's connections for replication commands.
 func (m *member) ownSenders() string {
 	m.t.Helper()
+	if !m.wakesIdleSenders() {
+		return "0" // they cost nothing there and are kept
+	}
 	return m.admin("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name = 'understudy-agent'")
 }
 
@@ -104,5 +111,65 @@ func TestFullServerIsStillSeen(t *testing.T) {
 	}
 	if r, ok := m.report(); !ok || !r.Primary || r.Offset == 0 {
 		t.Errorf("a full server is seen as %+v, %v", r, ok)
+	}
+}
+
+// What a superuser has set for clients, or for the role as which the agent orders, keeps the agent neither out nor from asking a standby.
+func TestSettingsOfTheSuperuser(t *testing.T) {
+	t.Parallel()
+	a, b := newMember(t, 0).start().running(), newMember(t, 1).start().running()
+	a.promote(engine.Quorum{})
+	b.follows(a)
+	a.admin("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'; SELECT 1")
+	a.admin("ALTER ROLE postgres SET session_preload_libraries = 'nowhere'; SELECT 1")
+	a.admin("ALTER ROLE postgres SET local_preload_libraries = 'nowhere'; SELECT 1")
+	pr, _ := a.report()
+	b.reaches(pr.Offset)
+	b.kill()
+	b.start().running().follows(a)
+	if _, err := b.Detach(within(t), 0); err != nil {
+		t.Error(err)
+	}
+	b.promote(engine.Quorum{})
+}
+
+// The connection for replication commands is made anew when it broke, serves one life of the server only, and nobody waits for its turn longer
+// than his own time.
+func TestWALSession(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, 0).start().running()
+	life := m.currentLife()
+	ask := func() (string, error) {
+		row, err := m.wal.one(within(t), life, "IDENTIFY_SYSTEM")
+		if err != nil {
+			return "", err
+		}
+		return row[0], nil
+	}
+	system, err := ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.admin(fmt.Sprintf("SELECT pg_terminate_backend(%d, 5000)", m.wal.conn.pg.PID()))
+	if again, err := ask(); err != nil || again != system {
+		t.Errorf("after its backend ended: %q, %v", again, err)
+	}
+	if err := m.wal.begin(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := m.wal.one(short, life, "IDENTIFY_SYSTEM"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it is somebody else's turn: %v", err)
+	}
+	m.wal.end()
+	m.kill()
+	m.start().running()
+	if _, err := ask(); err == nil {
+		t.Error("a question that was meant for the server before was answered by the next one")
+	}
+	life = m.currentLife()
+	if again, err := ask(); err != nil || again != system {
+		t.Errorf("the next server: %q, %v", again, err)
 	}
 }

@@ -12,8 +12,9 @@ import (
 )
 
 // segmentMegabytes is the size of a WAL segment. A promotion copies the segment it ends in to the new timeline and syncs it, each replica
-// then makes the same segment anew and receives it from its beginning; all that is in the way of the first commit.
-const segmentMegabytes = "4"
+// then makes the same segment anew and receives it from its beginning; all that is in the way of the first commit. The smallest that there is
+// may cost a bulk load a tenth.
+const segmentMegabytes = "1"
 
 // startInit makes a cluster, from nothing: what an earlier try left is removed.
 func (p *PostgreSQL) startInit(bin string) (engine.Process, error) {

@@ -123,6 +123,7 @@ func (p *PostgreSQL) configurationOf(r agentconfig.Reloadable) string {
 	}
 	raise(lines, floors(p.data()))
 	raise(lines, map[string]int{"max_wal_senders": sendersFor(mostMembers)}) // how many members there are may change while it runs
+	lines[preloadName] = strings.TrimSuffix(walReceiver+","+lines[preloadName], ",")
 	lines["synchronous_commit"] = p.config.SynchronousCommit
 	if lines["synchronous_commit"] == "" {
 		lines["synchronous_commit"] = "on"
@@ -134,6 +135,13 @@ func (p *PostgreSQL) configurationOf(r agentconfig.Reloadable) string {
 	fmt.Fprintf(&b, "include %s\n", quoteSetting(p.run(managedFile)))
 	return b.String()
 }
+
+const (
+	preloadName = "shared_preload_libraries"
+	// walReceiver is what each process that receives WAL loads before it connects, with libpq and its libraries. Loaded once, with the server,
+	// it is no part of a failover, in which each replica starts two.
+	walReceiver = "libpqwalreceiver"
+)
 
 // quoteSetting writes a value for postgresql.conf, where a backslash escapes.
 func quoteSetting(v string) string {

@@ -14,7 +14,8 @@ import (
 	"understudy.dev/understudy/internal/engine"
 )
 
-// Pause ends every session but the agent's and the members', and lets no client in. A commit that a client was not told of is
+// Pause ends every session but the members' and the two in which the agent probes and orders, and lets no client in. What else the agent was doing
+// to the server ends with its connection and is tried again. A commit that a client was not told of is
 // on every replica that reaches the reported position. After d, clients are let in again by themselves, unless the server
 // that was paused has ended; a superuser on the pod's own socket is not kept out.
 func (p *PostgreSQL) Pause(ctx context.Context, d time.Duration) (engine.Report, error) {

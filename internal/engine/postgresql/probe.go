@@ -45,7 +45,9 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	if err == nil && !report.Primary {
 		err = p.watchLink(report)
 	}
-	p.wal.rest()
+	if p.wakesIdleSenders() {
+		p.wal.rest()
+	}
 	report.MustReplace = p.pendingWish() != nil
 	return report, err
 }

@@ -235,3 +235,15 @@ func TestLoudest(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestReceiversLibraryIsLoadedWithTheServer(t *testing.T) {
+	for users, want := range map[string]string{"": "libpqwalreceiver", "pg_stat_statements,auto_explain": "libpqwalreceiver,pg_stat_statements,auto_explain"} {
+		c := agentconfig.PostgreSQL{}
+		if users != "" {
+			c.Parameters = map[string]string{"shared_preload_libraries": users}
+		}
+		if text := New(c, t.TempDir(), "/r", Secrets{}).configuration(); !strings.Contains(text, "shared_preload_libraries = '"+want+"'\n") {
+			t.Errorf("with the user's %q:\n%s", users, text)
+		}
+	}
+}

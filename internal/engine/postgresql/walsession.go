@@ -9,7 +9,7 @@ import (
 
 // walSession is a connection to this pod's server for replication commands. Until PostgreSQL 15, each flush of the WAL wakes every
 // process that serves such a connection, idle ones too, and six of them took 4 % of two processors under a load of 1,500 commits a
-// second. So it is made when there is something to ask and not kept for long.
+// second. So it is made when there is something to ask, and there not kept for long.
 type walSession struct {
 	dial func(ctx context.Context) (*conn, error)
 	turn chan struct{} // whoever has put something in uses it
@@ -104,4 +104,12 @@ func (s *walSession) rest() {
 		s.end()
 	default:
 	}
+}
+
+// wakesIdleSenders: see walSession. Later servers wake a sender for what it waits for, and their connection is kept, with its place among
+// max_wal_senders.
+func (p *PostgreSQL) wakesIdleSenders() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.major <= 15
 }

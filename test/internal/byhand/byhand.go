@@ -46,7 +46,7 @@ PATH="$PATH:$(echo /usr/lib/postgresql/*/bin)"
 data=/var/lib/postgresql/data/pgdata
 if [ ! -s $data/PG_VERSION ]; then
   if [ "$POD" = NAME-0 ]; then
-    initdb -D $data.new -U postgres --auth=trust --data-checksums --wal-segsize=4 --locale=C.UTF-8 --encoding=UTF8
+    initdb -D $data.new -U postgres --auth=trust --data-checksums --wal-segsize=1 --locale=C.UTF-8 --encoding=UTF8
     printf 'host all all all trust\nhostssl replication all all trust\n' >> $data.new/pg_hba.conf
   else
     until rm -rf $data.new; pg_basebackup -D $data.new -R -X stream -c fast -C -S "$(echo "$POD" | tr - _)" \

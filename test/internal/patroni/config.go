@@ -59,6 +59,7 @@ func Parameters() map[string]any {
 		"wal_keep_size": "256MB", "max_slot_wal_keep_size": "1GB",
 		"wal_sender_timeout": "5s", "wal_receiver_timeout": "5s", "wal_receiver_status_interval": "1s",
 		"wal_retrieve_retry_interval": "100ms", "hot_standby_feedback": "on", "checkpoint_timeout": "5min",
+		"max_wal_size": "1GB", "min_wal_size": "80MB", // initdb writes others for another size of segments
 		"tcp_keepalives_idle": 10, "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "wal_log_hints": "on",
 		"unix_socket_directories": scratchPath, "log_line_prefix": "%m [%p] %q%u@%d ",
 	}
