@@ -140,8 +140,8 @@ func (p *PostgreSQL) with(ctx context.Context, s *session, f func(*conn) error) 
 	return p.on(ctx, s, f)
 }
 
-// again is with for what may be done twice: f itself finds out that the connection broke, and runs once more on another.
-func (p *PostgreSQL) again(ctx context.Context, s *session, f func(*conn) error) error {
+// repeat is with for what may be done twice: f itself finds out that the connection broke, and runs once more on another.
+func (p *PostgreSQL) repeat(ctx context.Context, s *session, f func(*conn) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := s.conn != nil

@@ -29,7 +29,7 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	}
 	var report engine.Report
 	// What it reads and writes may be done twice, so no question goes ahead to find out whether the connection still works.
-	err := p.again(ctx, &p.probing, func(c *conn) error {
+	err := p.repeat(ctx, &p.probing, func(c *conn) error {
 		var err error
 		if report, err = p.look(ctx, c); err == nil && report.Primary {
 			err = p.tend(ctx, c)
