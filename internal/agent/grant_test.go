@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/wire"
 )
 
 // standing is a replica whose primary just released its right: it stands for epoch 2 and has asked for promises. The old
@@ -136,4 +137,30 @@ func TestGrantOfWhichNothingIsKnownIsGivenUp(t *testing.T) {
 	s.pass(500 * time.Millisecond)
 	s.never("promote")
 	s.never("heartbeat 2")
+}
+
+// The better of two candidates prepares to follow nobody, the other one prepares to follow the winner.
+func TestExpectsWhoIsToWin(t *testing.T) {
+	for name, c := range map[string]struct{ theirs, expects int }{ // theirs: the offset of the one that asks, where ours is 100
+		"the other is worse":  {50, 0},
+		"the other is better": {150, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := following(t)
+			s.engine.offset = 100
+			s.until("its own offset is known", func() bool { return s.a.obs.Engine.Position.Offset == 100 })
+			s.shut["swap"] = true
+			s.peers["m-0"].deaf = true
+			s.released("m-0", 1, 0)
+			s.did("promise request under 1 to m-2")
+			s.peers["m-2"].says(wire.Frame{PromiseRequest: &failover.Request{From: run("m-2"), To: s.a.Self, ID: 7, Epoch: 2, Version: "1",
+				Holder: run("m-0"), Known: 1, Sent: s.now, Upstream: "10.0.0.9:5432",
+				Rank:    failover.Rank{Eligible: true, Ordinal: 2, Position: failover.Position{DataEpoch: 1, Offset: int64(c.theirs)}},
+				Release: &failover.Release{Run: run("m-0"), Epoch: 1, Final: true, Position: failover.Position{DataEpoch: 1}}}})
+			s.did("promise 2 given true")
+			if n := s.count("expect 10.0.0.9:5432"); n != c.expects {
+				t.Errorf("it prepared %d times to follow the one that asked, want %d", n, c.expects)
+			}
+		})
+	}
 }

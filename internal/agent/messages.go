@@ -144,7 +144,7 @@ func (a *Agent) OnFrame(l *Link, f wire.Frame) {
 	case f.PromiseRequest != nil && f.PromiseRequest.From == l.Run:
 		a.givePromise(*f.PromiseRequest, func(p failover.Promise) {
 			l.Peer.Send(wire.Frame{Promise: &p})
-			a.expect(p, f.PromiseRequest.Upstream)
+			a.expect(p, *f.PromiseRequest)
 		})
 	case f.Promise != nil && f.Promise.From == l.Run:
 		a.obs.OnPromise(now, *f.Promise)
@@ -245,10 +245,14 @@ func (a *Agent) expectPromotion() {
 	}
 }
 
-// expect prepares for the candidate that a promise was given to.
-func (a *Agent) expect(p failover.Promise, upstream string) {
-	if e, can := a.Engine.(engine.Expecter); can && p.Given && p.Cut && upstream != "" && a.obs.Engine.State == failover.EngineRunning {
-		e.Expect(upstream)
+// expect prepares for the candidate that a promise was given to, unless it is this member itself that is to win: in every failover of
+// three both replicas ask, and what the better one prepares for the other is processor time that the takeover lacks.
+func (a *Agent) expect(p failover.Promise, r failover.Request) {
+	if a.obs.Attempt != nil && a.obs.Rank(a.now()).Better(r.Rank) {
+		return
+	}
+	if e, can := a.Engine.(engine.Expecter); can && p.Given && p.Cut && r.Upstream != "" && a.obs.Engine.State == failover.EngineRunning {
+		e.Expect(r.Upstream)
 	}
 }
 

@@ -365,3 +365,6 @@ func (e *fakeEngine) Pause(context.Context, time.Duration) (engine.Report, error
 	return e.report(), e.s.call("pause", "")
 }
 func (e *fakeEngine) Resume(context.Context) error { return e.s.call("resume", "") }
+
+func (e *fakeEngine) Expect(address string)         { e.s.note("expect %s", address) }
+func (e *fakeEngine) ExpectPromotion(engine.Quorum) {}
