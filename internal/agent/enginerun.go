@@ -102,6 +102,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 	a.proc.early = nil
 	a.proc.gen++
 	gen, pid, fences, step := a.proc.gen, 0, a.fences.Load(), false
+	var gone <-chan struct{}
 	var err error
 	var kept *wire.Lost
 	ok := a.orders.do(0, func(context.Context) {
@@ -117,7 +118,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 		}
 		var p engine.Process
 		if p, err = a.Engine.Process(); err == nil {
-			step = p.Step
+			step, gone = p.Step, p.Gone
 			pid, err = a.Processes.Start(p)
 		}
 		kept = a.lookKept()
@@ -127,6 +128,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 		a.noteRefusal(pid, step, err)
 		a.noteKept(kept)
 		a.onStarted(gen, pid, err)
+		a.lookOut(gen, gone)
 	})
 	if !ok {
 		delete(a.doing, failover.StartEngine)
@@ -176,6 +178,26 @@ func (a *Agent) backOff(now failover.Instant) {
 	}
 	a.proc.notBefore = now.Add(a.proc.pause)
 	a.proc.pause = min(max(2*a.proc.pause, restartFirst), restartMost)
+}
+
+// lookOut ends the engine when it is known to be gone, should the kernel not have said so yet.
+func (a *Agent) lookOut(gen int, gone <-chan struct{}) {
+	if gone == nil || gen != a.proc.gen || a.proc.pid == 0 {
+		return
+	}
+	a.World.Beside(0, func(ctx context.Context) {
+		select {
+		case <-gone:
+		case <-ctx.Done():
+		}
+	}, func() {
+		if gen != a.proc.gen || a.proc.pid == 0 {
+			return
+		}
+		a.proc.lastError = fmt.Sprintf("process %d is gone: its sessions ended and its socket refuses", a.proc.pid)
+		a.Log.Info("Engine ended", "how", a.proc.lastError)
+		a.fence("its engine ended (" + a.proc.lastError + ")")
+	})
 }
 
 // OnExit takes in the end of a child: the engine's first process, the guard, or an orphan.

@@ -39,3 +39,21 @@ func TestStepsThatEndWellMakeNobodyWait(t *testing.T) {
 		})
 	}
 }
+
+// An engine that is known to be gone is fenced, whether or not the kernel has told of its end; what is heard of an earlier one is nothing.
+func TestEngineThatIsKnownToBeGone(t *testing.T) {
+	s := bareStage(t, "m-0", "m-1", true)
+	s.engine.gone = make(chan struct{})
+	close(s.engine.gone)
+	s.happens(func() { s.a.OnLease(s.api.lease, true) })
+	s.until("it was fenced and started anew", func() bool { return s.count("start") == 2 && s.a.proc.pid != 0 })
+	s.inOrder("start", "kill")
+	fenced := s.count("kill")
+	gone := make(chan struct{})
+	close(gone)
+	s.happens(func() { s.a.lookOut(s.a.proc.gen-1, gone) })
+	s.pass(time.Second)
+	if s.count("kill") != fenced || s.a.proc.pid == 0 {
+		t.Error("the end of an earlier engine ended this one")
+	}
+}

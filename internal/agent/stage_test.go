@@ -307,10 +307,13 @@ type fakeEngine struct {
 	kept       *engine.Kept
 	had        engine.Had // what was replaced last
 	replace    bool
+	gone       chan struct{} // of the next process
 }
 
 func (e *fakeEngine) Process() (engine.Process, error) {
-	return engine.Process{Step: e.step}, e.refusal
+	gone := e.gone
+	e.gone = nil
+	return engine.Process{Step: e.step, Gone: gone}, e.refusal
 }
 func (e *fakeEngine) Kept() (*engine.Kept, error) { return e.kept, nil }
 func (e *fakeEngine) Persistent() bool            { return e.persistent }

@@ -17,6 +17,8 @@ type Process struct {
 	Stdin []byte
 	// Step: it prepares something and ends by itself; that it ended well is no crash.
 	Step bool
+	// Gone is closed when it is known to have ended, which may be before the kernel tells its parent; nil: nobody looks out for that.
+	Gone <-chan struct{}
 }
 
 // Report is what one probe found.

@@ -22,7 +22,9 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 		return engine.Report{Loading: true}, errors.New("cutting the replication link: the engine's data is being made")
 	}
 	err := p.with(ctx, &p.orders, func(c *conn) error {
-		go p.wal.expect(ctx, c.life) // what is asked at the end
+		if !p.toldBySQL(c.life) {
+			go p.wal.expect(ctx, c.life) // what is asked at the end
+		}
 		if err := p.drain(ctx, c, drain); err != nil {
 			return err
 		}
@@ -52,7 +54,7 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 
 // receivers are the processes that receive WAL, or are about to. The view of receivers shows one only once it is connected.
 func receivers(ctx context.Context, c *conn) ([]int, error) {
-	rows, err := c.again(ctx, "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walreceiver'")
+	rows, err := c.again(ctx, "SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_type = 'walreceiver'")
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func (p *PostgreSQL) cut(ctx context.Context, c *conn) error {
 				return fmt.Errorf("ending the WAL receiver %d: %w", pid, err)
 			}
 		}
-		at, err := identify(ctx, c)
+		at, _, err := p.whereNow(ctx, c)
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,7 @@ func (p *PostgreSQL) unexpect(right func(*expected) bool) *expected {
 	return e
 }
 
-// takeExpected is the connection to address that was made beforehand; nil: there is none that answers.
+// takeExpected is the connection to address that was made beforehand; nil: there is none.
 func (p *PostgreSQL) takeExpected(ctx context.Context, address string) *conn {
 	e := p.unexpect(func(e *expected) bool { return e.address == address })
 	if e == nil {
@@ -99,13 +99,6 @@ func (p *PostgreSQL) takeExpected(ctx context.Context, address string) *conn {
 	case <-e.made:
 	case <-ctx.Done():
 		go e.close()
-		return nil
-	}
-	if e.conn == nil {
-		return nil
-	}
-	if _, err := inRecovery(ctx, e.conn); err != nil {
-		e.conn.close()
 		return nil
 	}
 	return e.conn

@@ -63,27 +63,23 @@ type finding struct {
 // examine compares this member's data with the primary's, and sees to it that the primary keeps what this member needs.
 func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (finding, error) {
 	f := finding{address: address}
-	standby, err := inRecovery(ctx, c)
+	own, standby, err := p.whereNow(ctx, c) // before the primary is asked: what the primary has only grows
 	if err != nil {
 		return f, err
 	}
 	if !standby {
 		return f, errors.New("this member's engine is a primary: it must be fenced first")
 	}
-	own, err := identify(ctx, c) // before the primary is asked: what the primary has only grows
+	until := time.Now().Add(promotionTime)
+	remote, its, err := p.reach(ctx, address, until)
 	if err != nil {
 		return f, err
 	}
-	until := time.Now().Add(promotionTime)
-	remote := p.takeExpected(ctx, address)
-	if remote == nil {
-		if remote, err = p.dialAtPromotion(ctx, address, until); err != nil {
+	defer remote.close()
+	if its.standby {
+		if goesOn, err := p.goesOnFrom(ctx, remote, own, its, until); err != nil || goesOn {
 			return f, err
 		}
-	}
-	defer remote.close()
-	if goesOn, err := p.goesOnFrom(ctx, remote, own, until); err != nil || goesOn {
-		return f, err
 	}
 	primary, turns, err := identifyPrimary(ctx, remote)
 	if err != nil {
@@ -98,7 +94,46 @@ func (p *PostgreSQL) examine(ctx context.Context, c *conn, address string) (find
 			return f, err
 		}
 	}
-	return f, p.keepSlot(ctx, remote, f.kind == wishCopy)
+	now, err := p.stanceOf(ctx, remote) // slots too may have changed meanwhile
+	if err != nil {
+		return f, err
+	}
+	return f, p.keepSlot(ctx, remote, now, f.kind == wishCopy)
+}
+
+// stance is how a server that is to be followed stands to that. Both are one question: a session that was just made takes a while for each.
+type stance struct {
+	standby bool
+	slot    string // this member's on it: its wal_status, slotActive, or none
+}
+
+func (p *PostgreSQL) stanceOf(ctx context.Context, remote *conn) (stance, error) {
+	row, err := remote.one(ctx, "SELECT pg_catalog.pg_is_in_recovery(), CASE WHEN s.slot_name IS NULL THEN '' WHEN s.active THEN '"+slotActive+"' "+
+		"ELSE coalesce(s.wal_status, '"+slotUnused+"') END FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_get_replication_slots() AS s ON s.slot_name = "+
+		quoteLiteral(slotName(p.config.Member)))
+	if err != nil {
+		return stance{}, err
+	}
+	return stance{standby: row[0] == "t", slot: row[1]}, nil
+}
+
+// reach connects to the primary at address, over the connection that was made beforehand if that answers.
+func (p *PostgreSQL) reach(ctx context.Context, address string, until time.Time) (*conn, stance, error) {
+	if c := p.takeExpected(ctx, address); c != nil {
+		if its, err := p.stanceOf(ctx, c); err == nil {
+			return c, its, nil
+		}
+		c.close()
+	}
+	c, err := p.dialAtPromotion(ctx, address, until)
+	if err != nil {
+		return nil, stance{}, err
+	}
+	its, err := p.stanceOf(ctx, c)
+	if err != nil {
+		c.close()
+	}
+	return c, its, err
 }
 
 // promotionTime is how long a server that is being promoted is waited for. It is short: a promise may be asked for meanwhile.
@@ -123,21 +158,17 @@ func (p *PostgreSQL) dialAtPromotion(ctx context.Context, address string, until 
 // goesOnFrom reports whether this member can stream from a server that is about to be promoted, before it is: it has all that
 // this member has, on the same timeline. Connected by then, the receiver only changes the timeline when the promotion comes. If
 // not, it returns once the server is no standby any more, or its time is over: then whoever looks finds a standby.
-func (p *PostgreSQL) goesOnFrom(ctx context.Context, remote *conn, own place, until time.Time) (bool, error) {
-	standby, err := inRecovery(ctx, remote)
-	if err != nil || !standby {
-		return false, err
-	}
-	its, err := identify(ctx, remote)
+func (p *PostgreSQL) goesOnFrom(ctx context.Context, remote *conn, own place, its stance, until time.Time) (bool, error) {
+	at, err := identify(ctx, remote)
 	if err != nil {
 		return false, err
 	}
-	if own.System == its.System && own.Timeline == its.Timeline && own.LSN <= its.LSN && !exists(p.disk.note(emptyFile)) {
-		if kept, err := stillThere(ctx, remote, own.LSN, its.LSN); err != nil || kept {
-			return kept, errors.Join(err, p.keepSlot(ctx, remote, false))
+	if own.System == at.System && own.Timeline == at.Timeline && own.LSN <= at.LSN && !exists(p.disk.note(emptyFile)) {
+		if kept, err := stillThere(ctx, remote, own.LSN, at.LSN); err != nil || kept {
+			return kept, errors.Join(err, p.keepSlot(ctx, remote, its, false))
 		}
 	}
-	for standby && err == nil && time.Now().Before(until) {
+	for standby := true; standby && err == nil && time.Now().Before(until); {
 		if err = pause(ctx, 2*time.Millisecond); err == nil {
 			standby, err = inRecovery(ctx, remote)
 		}
@@ -230,7 +261,7 @@ func stillThere(ctx context.Context, remote *conn, from, upTo lsn) (bool, error)
 	if from >= upTo {
 		return true, nil
 	}
-	row, err := remote.one(ctx, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'")
+	row, err := remote.one(ctx, "SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))")
 	if err != nil {
 		return false, err
 	}
@@ -346,14 +377,34 @@ func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error 
 	}
 	s := settings{conninfo: p.conninfo(address, p.config.ApplicationName), slot: slotName(p.config.Member), standbys: nobody}
 	p.setUpstream(address)
-	if err := p.writeDoor(c.life, following); err != nil { // one reload for both: each wakes every process of the server
+	if err := p.writeDoor(c.life, following); err != nil { // one reload for both: each wakes every process of the server. It opens, so nobody needs to know from when on
 		return err
 	}
 	if err := p.apply(ctx, c, s); err != nil {
 		return err
 	}
-	p.offerSlots(ctx, c)
-	return p.proveDoor(ctx)
+	p.afterwards(c.life, p.offerSlots)
+	return nil
+}
+
+// afterTakeover is when what a takeover need not wait for is done: right after it, the processors have more to do than they can.
+const afterTakeover = 300 * time.Millisecond
+
+// afterwards does something a little later, unless this life of the server is over by then.
+func (p *PostgreSQL) afterwards(life int, do func(ctx context.Context, c *conn)) {
+	time.AfterFunc(afterTakeover, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if p.currentLife() != life {
+			return
+		}
+		_ = p.with(ctx, &p.orders, func(c *conn) error {
+			if c.life == life {
+				do(ctx, c)
+			}
+			return nil
+		})
+	})
 }
 
 func (p *PostgreSQL) setUpstream(address string) {

@@ -66,6 +66,7 @@ type member struct {
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
+	proc    engine.Process
 	ended   chan struct{}
 	stages  []step
 	lastErr error
@@ -192,7 +193,7 @@ func (m *member) once() bool {
 		m.mu.Unlock()
 		return false
 	}
-	m.cmd, m.ended = cmd, make(chan struct{})
+	m.cmd, m.proc, m.ended = cmd, proc, make(chan struct{})
 	m.stages = append(m.stages, m.stageNow())
 	ended := m.ended
 	m.mu.Unlock()

@@ -3,13 +3,17 @@ package postgresql
 import (
 	"context"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"understudy.dev/understudy/internal/engine"
 )
 
-// lookQuery asks what a standby has replayed before what it has received, so that the latter is more unless other WAL than the
-// receiver's was replayed. Whether it is a standby is asked once, so that one in the middle of its promotion is not half of each.
-const lookQuery = "SELECT s.standby, w.status, w.sender_host, w.sender_port, w.received_tli, w.flushed_lsn, s.replayed, " +
+// lookQuery asks whether the server is a standby once, so that one in the middle of its promotion is not half of each.
+const lookQuery = "SELECT s.standby, w.status, w.sender_host, w.sender_port, w.received_tli, pg_catalog.pg_last_wal_receive_lsn(), s.replayed, " +
 	"CASE WHEN s.standby THEN pg_catalog.pg_get_wal_replay_pause_state() = 'paused' ELSE false END, " +
 	"CASE WHEN s.standby THEN NULL ELSE pg_catalog.pg_current_wal_flush_lsn() END, " +
 	"CASE WHEN s.standby THEN NULL ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 8) END " +
@@ -28,16 +32,11 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 		return engine.Report{}, err
 	}
 	row := rows[0]
-	at, told := p.placeOf(c.life, row)
-	if !told {
-		if at, err = identify(ctx, c); err != nil {
-			return engine.Report{}, err
-		}
+	at, err := p.placeBy(ctx, c, row)
+	if err != nil {
+		return engine.Report{}, err
 	}
 	p.mu.Lock()
-	if p.life == c.life {
-		p.known = at
-	}
 	upstream := p.upstream // while there is no link, it is where it tries
 	p.mu.Unlock()
 	r := engine.Report{
@@ -59,26 +58,80 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 	return r, nil
 }
 
+// whereNow is where the server is, and whether it is a standby.
+func (p *PostgreSQL) whereNow(ctx context.Context, c *conn) (at place, standby bool, err error) {
+	rows, err := c.again(ctx, lookQuery)
+	if err != nil {
+		return place{}, false, err
+	}
+	at, err = p.placeBy(ctx, c, rows[0])
+	return at, rows[0][0] == "t", err
+}
+
 // streaming is the state of a receiver that receives.
 const streaming = "streaming"
 
-// placeOf is where a server is by a row of lookQuery, which costs less than to identify it: false if the row does not say. The
-// timeline of a standby is the one that it replays, which SQL does not tell; it stays what it was while the receiver receives it.
+// placeBy is where a server is by a row of lookQuery, or by being identified, which costs more.
+func (p *PostgreSQL) placeBy(ctx context.Context, c *conn, row []string) (place, error) {
+	at, told := p.placeOf(c.life, row)
+	if !told {
+		var err error
+		if at, err = identify(ctx, c); err != nil {
+			return place{}, err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life == c.life {
+		p.known = at
+		if row[1] == streaming && row[4] == strconv.FormatUint(uint64(at.Timeline), 10) {
+			p.received = at.Timeline
+		}
+	}
+	return at, nil
+}
+
+// placeOf is where a server is by a row of lookQuery: false if the row does not say. SQL does not tell which timeline a standby replays. It is the one
+// that this life was identified on, and was seen to receive, as long as pg_wal has no later one's history: a receiver writes that before it asks for
+// the timeline, and nothing is replayed without it.
 func (p *PostgreSQL) placeOf(life int, row []string) (place, bool) {
 	p.mu.Lock()
 	known := p.known
-	current := p.life == life
+	sure := p.life == life && known.System != "" && (row[0] == "f" || p.received == known.Timeline)
 	p.mu.Unlock()
-	if !current || known.System == "" {
+	if !sure {
 		return place{}, false
 	}
 	if row[0] == "f" {
 		at, err := parsePlace(known.System, row[9], 16, row[8])
 		return at, err == nil
 	}
-	at, err := parsePlace(known.System, row[4], 10, row[5])
+	received, err := parseLSN(row[5])
 	replayed, err2 := parseLSN(row[6])
-	return at, err == nil && err2 == nil && row[1] == streaming && at.Timeline == known.Timeline && at.LSN >= replayed
+	known.LSN = max(received, replayed)
+	return known, err == nil && err2 == nil && (row[1] != streaming || row[4] == strconv.FormatUint(uint64(known.Timeline), 10)) && !p.disk.laterTimeline(known.Timeline)
+}
+
+// toldBySQL reports whether placeOf is likely to say where a standby is.
+func (p *PostgreSQL) toldBySQL(life int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.life == life && p.known.System != "" && p.received == p.known.Timeline
+}
+
+// laterTimeline reports whether the data has the history of a later timeline, or cannot be read.
+func (d disk) laterTimeline(timeline uint32) bool {
+	dir, err := os.Open(filepath.Join(d.path(dataDir), "pg_wal"))
+	if err != nil {
+		return true
+	}
+	defer func() { _ = dir.Close() }()
+	names, err := dir.Readdirnames(-1)
+	return err != nil || slices.ContainsFunc(names, func(name string) bool {
+		number, history := strings.CutSuffix(name, ".history")
+		later, err := strconv.ParseUint(number, 16, 32)
+		return history && (err != nil || later > uint64(timeline))
+	})
 }
 
 // seeCaughtUp finds out whether this life of a standby has replayed all that its files had. Its startup process waits for more only then, and it
@@ -90,7 +143,7 @@ func (p *PostgreSQL) seeCaughtUp(ctx context.Context, c *conn) (bool, error) {
 	if done {
 		return true, nil
 	}
-	rows, err := c.again(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walreceiver' OR "+
+	rows, err := c.again(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_type = 'walreceiver' OR "+
 		"backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream'))")
 	if err != nil {
 		return false, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -171,5 +173,56 @@ func TestWALSession(t *testing.T) {
 	life = m.currentLife()
 	if again, err := ask(); err != nil || again != system {
 		t.Errorf("the next server: %q, %v", again, err)
+	}
+}
+
+// SQL does not tell which timeline a standby replays. Once pg_wal has a later one's history, or before this life was seen to receive, it is
+// identified instead.
+func TestPlaceIsToldBySQLOnlyWhileNoTimelineCanHaveCome(t *testing.T) {
+	t.Parallel()
+	a, b := newMember(t, 0).start().running(), newMember(t, 1).start().running()
+	a.promote(engine.Quorum{})
+	b.follows(a)
+	until(t, "it receives", func() bool { r, ok := b.report(); return ok && r.LinkUp })
+	told := func() bool {
+		t.Helper()
+		c, err := b.dial(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		rows, err := c.query(within(t), lookQuery)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ok := b.placeOf(c.life, rows[0])
+		return ok
+	}
+	if !told() {
+		t.Error("it receives, and is identified")
+	}
+	if _, err := b.Detach(within(t), 0); err != nil {
+		t.Fatal(err)
+	}
+	if !told() {
+		t.Error("it received until it was cut, and is identified")
+	}
+	file := filepath.Join(b.data(), "pg_wal", "0000000A.history")
+	if err := os.WriteFile(file, []byte("1\t0/3000000\tno recovery target specified\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if told() {
+		t.Error("a later timeline may be replayed, and it is not identified")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	b.kill()
+	b.start().running()
+	if r, ok := b.report(); !ok || r.LinkUp {
+		t.Fatalf("%+v, %v", r, ok)
+	}
+	if told() {
+		t.Error("this life never received, and it is not identified")
 	}
 }

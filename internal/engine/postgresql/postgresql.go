@@ -48,8 +48,11 @@ type PostgreSQL struct {
 	stage      step              // what the process is that was started last
 	life       int               // grows with each process
 	major      int
-	caughtUp   bool  // this life of the server has replayed all that its files had
-	known      place // where this life was when it was asked last; zero: not yet
+	caughtUp   bool               // this life of the server has replayed all that its files had
+	known      place              // where this life was when it was asked last; zero: not yet
+	received   uint32             // the timeline that this life was seen to receive last
+	endLife    context.CancelFunc // says that this life has ended
+	watched    int                // the life whose end is looked out for
 	generation int
 	inForce    int    // the generation that the server was last seen to run with
 	prepared   string // the synchronous set to detach with, should this member be promoted next

@@ -48,6 +48,9 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	if p.wakesIdleSenders() {
 		p.wal.rest()
 	}
+	if err == nil {
+		p.watch()
+	}
 	report.MustReplace = p.pendingWish() != nil
 	return report, err
 }

@@ -23,9 +23,10 @@ const record = `out=$1; shift; "$@" >"$out.log" 2>&1; s=$?; cat "$out.log" >&2; 
 func (p *PostgreSQL) Process() (engine.Process, error) {
 	p.mu.Lock()
 	p.stage, p.upstream, p.quorum, p.slotsDue, p.pending = "", "", engine.Quorum{}, time.Time{}, nil
-	p.caughtUp, p.known, p.prepared = false, place{}, ""
+	p.caughtUp, p.known, p.received, p.prepared = false, place{}, 0, ""
 	p.life++ // what is still ordered of the last one comes too late
 	p.mu.Unlock()
+	gone := p.beginLife()
 	p.forgetPause()
 	bin, err := p.binDir()
 	if err != nil {
@@ -61,7 +62,11 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 			}
 			continue
 		}
-		return p.start(st, w, bin)
+		proc, err := p.start(st, w, bin)
+		if st == runServer {
+			proc.Gone = gone
+		}
+		return proc, err
 	}
 	return engine.Process{}, fmt.Errorf("preparing the data in %s: it does not come to rest: please report this with what is in %s", p.disk.dir, p.disk.note(""))
 }
@@ -75,7 +80,7 @@ func (p *PostgreSQL) prepare() error {
 	if err := d.prepare(); err != nil {
 		return err
 	}
-	if n := len(fmt.Sprintf("%s/.s.PGSQL.%d", p.socketDir(), p.config.Port)); n > maxSocketPath {
+	if n := len(p.socket()); n > maxSocketPath {
 		return fmt.Errorf("preparing %s: the name of a socket in it would have %d bytes, and %d are possible: use a shorter folder", p.runDir, n, maxSocketPath)
 	}
 	if err := os.MkdirAll(p.socketDir(), 0o700); err != nil {

@@ -42,16 +42,15 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 		}
 		p.mu.Lock()
 		p.quorum = quorum
+		p.wroteAt, p.knockedAt = time.Now(), time.Now() // a promotion shows as much; the probes go on from here
 		p.mu.Unlock()
+		p.afterwards(c.life, p.afterPromotion)
 		var err error
 		if report, err = p.look(ctx, c); err == nil && !report.Primary {
 			err = fmt.Errorf("promoting the engine: it says it is a standby")
 		}
 		return err
 	})
-	if err == nil {
-		go p.afterPromotion()
-	}
 	return report, err
 }
 
@@ -97,16 +96,12 @@ func leaveRecovery(ctx context.Context, c *conn) error {
 const notInRecovery = "55000"
 
 // afterPromotion does what clients need not wait for.
-func (p *PostgreSQL) afterPromotion() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	_ = p.with(ctx, &p.orders, func(c *conn) error {
-		if err := p.ensureReplicator(ctx, c); err != nil {
-			return err
-		}
-		p.reserveSlots(ctx, c)
-		return p.prove()
-	})
+func (p *PostgreSQL) afterPromotion(ctx context.Context, c *conn) {
+	if err := p.ensureReplicator(ctx, c); err != nil {
+		return
+	}
+	p.reserveSlots(ctx, c)
+	_ = p.prove() // it is tried again when this member has followed
 }
 
 // Configure changes the synchronous set of a primary, and returns when it is in force.

@@ -8,21 +8,18 @@ import (
 )
 
 // keepSlot makes the primary keep the WAL that this member has not got yet. A slot that let go of it already is made anew.
-func (p *PostgreSQL) keepSlot(ctx context.Context, remote *conn, fresh bool) error {
+func (p *PostgreSQL) keepSlot(ctx context.Context, remote *conn, its stance, fresh bool) error {
 	name := quoteLiteral(slotName(p.config.Member))
-	rows, err := remote.query(ctx, "SELECT active, coalesce(wal_status, '') FROM pg_catalog.pg_replication_slots WHERE slot_name = "+name)
-	if err != nil {
-		return err
-	}
-	if len(rows) > 0 && rows[0][0] == "f" && (fresh || rows[0][1] == "lost") {
+	if its.slot != "" && its.slot != slotActive && (fresh || its.slot == slotLost) {
 		if _, err := remote.query(ctx, "SELECT pg_catalog.pg_drop_replication_slot("+name+")"); err != nil {
 			return err
 		}
-		rows = nil
+		its.slot = ""
 	}
-	if len(rows) == 0 {
-		_, err = remote.query(ctx, "SELECT pg_catalog.pg_create_physical_replication_slot("+name+", true)")
+	if its.slot != "" {
+		return nil
 	}
+	_, err := remote.query(ctx, "SELECT pg_catalog.pg_create_physical_replication_slot("+name+", true)")
 	if stateOf(err) == duplicateObject {
 		return nil // the primary made it meanwhile
 	}
@@ -30,6 +27,13 @@ func (p *PostgreSQL) keepSlot(ctx context.Context, remote *conn, fresh bool) err
 }
 
 const duplicateObject = "42710"
+
+// What becomes of a slot, beside PostgreSQL's own words for its WAL.
+const (
+	slotActive = "active"
+	slotUnused = "unused" // nobody ever used it, so it keeps no WAL
+	slotLost   = "lost"   // PostgreSQL's: it let go of WAL that its member has not got
+)
 
 // slot is one of ours on this server.
 type slot struct{ active, reserves bool }
@@ -107,6 +111,9 @@ func (p *PostgreSQL) holdForAbsent(ctx context.Context, c *conn) {
 // offerSlots gives a standby the slots that it needs as primary. They hold no WAL back, for nobody uses them: one that does,
 // from an earlier time as primary, would do so for ever.
 func (p *PostgreSQL) offerSlots(ctx context.Context, c *conn) {
+	if standby, err := inRecovery(ctx, c); err != nil || !standby {
+		return
+	}
 	slots, err := ownSlots(ctx, c)
 	if err != nil {
 		return
