@@ -43,6 +43,9 @@ func TestRefusals(t *testing.T) {
 		"two engines": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine.PostgreSQL = &v1alpha1.PostgreSQLSpec{}
 		}), "exactly one of engine.redis, engine.postgresql and engine.custom must be set"},
+		"a time to move back to nowhere": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
+			spec.Placement = &v1alpha1.PlacementSpec{FailBackAfterSeconds: ptr.To[int32](60)}
+		}), "failBackAfterSeconds needs preferredZone"},
 		"postgresql without volumes": {service(func(spec *v1alpha1.ReplicatedServiceSpec) {
 			spec.Engine = v1alpha1.EngineSpec{PostgreSQL: &v1alpha1.PostgreSQLSpec{}}
 		}), "storage must be set with engine.postgresql"},

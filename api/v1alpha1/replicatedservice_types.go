@@ -529,6 +529,8 @@ type ServiceShape struct {
 }
 
 // PlacementSpec says where members should run.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.failBackAfterSeconds) || has(self.preferredZone)",message="failBackAfterSeconds needs preferredZone, where the primary is to move back to"
 type PlacementSpec struct {
 	// spread says how strictly members are kept apart over nodes. Zones are always preferred to differ.
 	// +kubebuilder:validation:Enum=Preferred;Required
@@ -537,11 +539,19 @@ type PlacementSpec struct {
 	Spread SpreadStrictness `json:"spread,omitempty"`
 
 	// preferredZone of the primary, as the nodes' label topology.kubernetes.io/zone has it. Of two equally good candidates the one
-	// there takes over, and a planned handover goes there if it can. Nothing moves back by itself.
+	// there takes over, and a planned handover goes there if it can. Nothing moves back by itself without failBackAfterSeconds.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	PreferredZone string `json:"preferredZone,omitempty"`
+
+	// failBackAfterSeconds moves the primary to preferredZone by a switchover once it serves elsewhere and all members, one there among them that
+	// can take over, have been well for so long without a break. The time is doubled for each such move within ten times this number, up to
+	// a day. Not in a cooldown, while members are renewed, in mode Manual or DryRun, or while something is stalled. Unset: the primary stays where it is.
+	// +kubebuilder:validation:Minimum=10
+	// +kubebuilder:validation:Maximum=604800
+	// +optional
+	FailBackAfterSeconds *int32 `json:"failBackAfterSeconds,omitempty"`
 }
 
 // SpreadStrictness says whether a member may share a node with another one.

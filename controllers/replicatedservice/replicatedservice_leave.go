@@ -94,19 +94,27 @@ func shelter(s *scope) (target, why string) {
 		if holds(s, name) || goes(s, name) {
 			continue
 		}
-		if !well(s, name) {
-			refused = append(refused, name+" cannot take over")
-			continue
-		}
-		pod := s.pods[name]
-		switch node := s.nodes[pod.Spec.NodeName]; {
-		case node == nil:
-			refused = append(refused, fmt.Sprintf("%s is on node %s, which is not there any more", name, pod.Spec.NodeName))
-		case parting(node, pod) != "":
-			refused = append(refused, fmt.Sprintf("%s is no better off, since %s", name, parting(node, pod)))
-		default:
+		why := unsuited(s, name)
+		if why == "" {
 			return name, ""
 		}
+		refused = append(refused, why)
 	}
 	return "", "nobody to hand over to: " + strings.Join(refused, "; ")
+}
+
+// unsuited says why a member is not one that the primary may be moved to, for people; empty: it is.
+func unsuited(s *scope, name string) string {
+	if !well(s, name) {
+		return name + " cannot take over"
+	}
+	pod := s.pods[name]
+	node := s.nodes[pod.Spec.NodeName]
+	if node == nil {
+		return fmt.Sprintf("%s is on node %s, which is not there any more", name, pod.Spec.NodeName)
+	}
+	if why := parting(node, pod); why != "" {
+		return fmt.Sprintf("%s is no better off, since %s", name, why)
+	}
+	return ""
 }

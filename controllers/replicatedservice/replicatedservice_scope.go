@@ -270,6 +270,8 @@ type memory struct {
 	missing      time.Time // since when pods are missing
 	calmFor      string    // the member that a roll renews next, all others being well since calmSince
 	calmSince    time.Time
+	home         string // the member that the primary moves back to, all being well since homeSince
+	homeSince    time.Time
 	unwell       map[string]time.Time   // since when members are not well though their pods are ready
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
 	wholeSince   time.Time              // since when all members have been well, while evictions are forbidden

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
@@ -90,5 +91,25 @@ func (f fixture) preferredZone(t *testing.T) {
 		if p := f.nextEpoch(t, before.Epoch, 30*time.Second); p.Member != want {
 			t.Errorf("%s became primary, and %s is in the preferred zone %s", p.Member, want, zone)
 		}
+	}
+	f.failBack(t, s.replicas[0], s.replicas[1])
+}
+
+// failBack moves the primary out of its zone: it comes back by itself, and no sooner than everything has been well for the declared time.
+func (f fixture) failBack(t *testing.T, home, away string) {
+	const after = 10 * time.Second
+	f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) {
+		spec.Placement.FailBackAfterSeconds = ptr.To(int32(after / time.Second))
+	})
+	must(t, f.WaitHealthy(t.Context(), time.Minute))
+	before, err := f.Service.Primary(t.Context())
+	must(t, err)
+	_, err = f.Switchover(t.Context(), away)
+	must(t, err)
+	left := f.nextEpoch(t, before.Epoch, 30*time.Second)
+	moved := time.Now()
+	back := f.nextEpoch(t, left.Epoch, time.Minute)
+	if left.Member != away || back.Member != home || time.Since(moved) < after {
+		t.Errorf("the primary went to %s and %s later to %s, want %s and no sooner than after %s %s", left.Member, time.Since(moved), back.Member, away, after, home)
 	}
 }

@@ -469,6 +469,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.understudy.understudy.api.v1alpha1.PlacementSpec
   map:
     fields:
+    - name: failBackAfterSeconds
+      type:
+        scalar: numeric
     - name: preferredZone
       type:
         scalar: string

@@ -14,8 +14,12 @@ type PlacementSpecApplyConfiguration struct {
 	// spread says how strictly members are kept apart over nodes. Zones are always preferred to differ.
 	Spread *apiv1alpha1.SpreadStrictness `json:"spread,omitempty"`
 	// preferredZone of the primary, as the nodes' label topology.kubernetes.io/zone has it. Of two equally good candidates the one
-	// there takes over, and a planned handover goes there if it can. Nothing moves back by itself.
+	// there takes over, and a planned handover goes there if it can. Nothing moves back by itself without failBackAfterSeconds.
 	PreferredZone *string `json:"preferredZone,omitempty"`
+	// failBackAfterSeconds moves the primary to preferredZone by a switchover once it serves elsewhere and all members, one there among them that
+	// can take over, have been well for so long without a break. The time is doubled for each such move within ten times this number, up to
+	// a day. Not in a cooldown, while members are renewed, in mode Manual or DryRun, or while something is stalled. Unset: the primary stays where it is.
+	FailBackAfterSeconds *int32 `json:"failBackAfterSeconds,omitempty"`
 }
 
 // PlacementSpecApplyConfiguration constructs a declarative configuration of the PlacementSpec type for use with
@@ -37,5 +41,13 @@ func (b *PlacementSpecApplyConfiguration) WithSpread(value apiv1alpha1.SpreadStr
 // If called multiple times, the PreferredZone field is set to the value of the last call.
 func (b *PlacementSpecApplyConfiguration) WithPreferredZone(value string) *PlacementSpecApplyConfiguration {
 	b.PreferredZone = &value
+	return b
+}
+
+// WithFailBackAfterSeconds sets the FailBackAfterSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FailBackAfterSeconds field is set to the value of the last call.
+func (b *PlacementSpecApplyConfiguration) WithFailBackAfterSeconds(value int32) *PlacementSpecApplyConfiguration {
+	b.FailBackAfterSeconds = &value
 	return b
 }
