@@ -50,6 +50,7 @@ type engineRun struct {
 	synced    bool   // its offset is that of a history it took part in; one that starts on files does not know it
 	exposed   bool   // it was told to follow somebody, so others can reach it
 	lastError string
+	given     int // the process that was given up before the kernel told of its end
 	// refusal is why its process could not be made, for as long as it serves nobody; refusals counts them.
 	refusal  error
 	refusals int
@@ -146,7 +147,7 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 	if gen != a.proc.gen || pid == 0 {
 		return // fenced meanwhile
 	}
-	a.proc.pid, a.proc.started, a.proc.asked = pid, now, 0
+	a.proc.pid, a.proc.started, a.proc.asked, a.proc.given = pid, now, 0, 0
 	a.proc.upstream, a.proc.toldAt, a.proc.unsure, a.proc.exposed = "", 0, false, false
 	a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
 	position := failover.Position{}
@@ -194,32 +195,38 @@ func (a *Agent) lookOut(gen int, gone <-chan struct{}) {
 		if gen != a.proc.gen || a.proc.pid == 0 {
 			return
 		}
-		a.proc.lastError = fmt.Sprintf("process %d is gone: its sessions ended and its socket refuses", a.proc.pid)
-		a.Log.Info("Engine ended", "how", a.proc.lastError)
-		a.fence("its engine ended (" + a.proc.lastError + ")")
+		a.onEngineEnded(fmt.Sprintf("process %d is gone: its sessions ended and its socket refuses", a.proc.pid))
 	})
 }
 
 // OnExit takes in the end of a child: the engine's first process, the guard, or an orphan.
 func (a *Agent) OnExit(e supervisor.Exit) {
 	switch {
-	case a.fencing:
-		return // all of them end now
+	case a.fencing && e.PID == a.proc.given:
+		a.proc.lastError = e.String()
+	case a.fencing: // all of them end now
 	case e.PID == a.Guard.PID():
 		a.Guard.Ended()
 		a.fence(fmt.Sprintf("its guard ended (%s)", e))
 	case e.PID == a.proc.pid:
-		why := fmt.Sprintf("its engine ended (%s)", e)
-		if fired := a.Guard.Fired(); fired > a.proc.started {
-			why = "the guard killed its engine, since the right to write was over"
-		}
-		a.proc.lastError = e.String()
 		a.proc.meant = a.proc.meant || (a.proc.step && e.Status.Exited() && e.Status.ExitStatus() == 0)
-		a.Log.Info("Engine ended", "how", e.String())
-		a.fence(why)
+		a.onEngineEnded(e.String())
 	case a.doing[failover.StartEngine] && len(a.proc.early) < 64:
 		a.proc.early = append(a.proc.early, e)
 	}
+}
+
+// onEngineEnded fences what is left of the engine. how is for people.
+func (a *Agent) onEngineEnded(how string) {
+	why := fmt.Sprintf("its engine ended (%s)", how)
+	if fired := a.Guard.Fired(); fired > a.proc.started {
+		why = "the guard killed its engine, since the right to write was over"
+	}
+	a.proc.lastError = how
+	a.Log.Info("Engine ended", "how", how)
+	given := a.proc.pid
+	a.fence(why)
+	a.proc.given = given
 }
 
 // fence kills every process of the engine and reaps them; if this run held the Lease, it then says Released.

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,20 +42,43 @@ func TestStepsThatEndWellMakeNobodyWait(t *testing.T) {
 	}
 }
 
-// An engine that is known to be gone is fenced, whether or not the kernel has told of its end; what is heard of an earlier one is nothing.
+// An engine that is known to be gone is fenced, whether or not the kernel has told of its end; how it ended is told when that is known. What is
+// heard of an earlier one is nothing.
 func TestEngineThatIsKnownToBeGone(t *testing.T) {
 	s := bareStage(t, "m-0", "m-1", true)
-	s.engine.gone = make(chan struct{})
-	close(s.engine.gone)
-	s.happens(func() { s.a.OnLease(s.api.lease, true) })
-	s.until("it was fenced and started anew", func() bool { return s.count("start") == 2 && s.a.proc.pid != 0 })
-	s.inOrder("start", "kill")
-	fenced := s.count("kill")
 	gone := make(chan struct{})
 	close(gone)
-	s.happens(func() { s.a.lookOut(s.a.proc.gen-1, gone) })
+	s.engine.gone = gone
+	s.shut["kill"] = true
+	s.happens(func() { s.a.OnLease(s.api.lease, true) })
+	s.until("it is fenced", func() bool { return s.a.fencing })
+	if !strings.Contains(s.a.proc.lastError, "process 101 is gone") {
+		t.Errorf("people read %q", s.a.proc.lastError)
+	}
+	s.happens(func() { s.a.OnExit(supervisor.Exit{PID: 101, Status: 9}) })
+	if s.a.proc.lastError != "process 101 was killed by killed" {
+		t.Errorf("people read %q, and the kernel has told more", s.a.proc.lastError)
+	}
+	s.shut["kill"] = false
+	s.until("the next one runs", func() bool { return s.a.proc.pid != 0 })
+	s.inOrder("start", "kill")
+	fenced, pid := s.count("kill"), s.a.proc.pid
+	var late func()
+	s.a.World = latecomer{s, &late}
+	s.happens(func() { s.a.lookOut(s.a.proc.gen, gone) })
+	s.a.World = s
+	s.a.proc.gen++
+	s.happens(late)
 	s.pass(time.Second)
-	if s.count("kill") != fenced || s.a.proc.pid == 0 {
+	if s.count("kill") != fenced || s.a.proc.pid != pid {
 		t.Error("the end of an earlier engine ended this one")
 	}
 }
+
+// latecomer keeps what is to be told until the test tells it.
+type latecomer struct {
+	*stage
+	late *func()
+}
+
+func (l latecomer) Beside(_ time.Duration, _ func(context.Context), then func()) { *l.late = then }

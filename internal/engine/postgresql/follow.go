@@ -377,29 +377,28 @@ func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error 
 	}
 	s := settings{conninfo: p.conninfo(address, p.config.ApplicationName), slot: slotName(p.config.Member), standbys: nobody}
 	p.setUpstream(address)
-	if err := p.writeDoor(c.life, following); err != nil { // one reload for both: each wakes every process of the server. It opens, so nobody needs to know from when on
+	// One reload for both: each wakes every process of the server. Its first process reads pg_hba.conf in the handler in which it tells the others to
+	// reload, before it accepts anybody, so whoever comes once our own session has seen the settings is judged by the new file.
+	if err := p.writeDoor(c.life, following); err != nil {
 		return err
 	}
 	if err := p.apply(ctx, c, s); err != nil {
 		return err
 	}
-	p.afterwards(c.life, p.offerSlots)
+	p.afterwards(c.life, following, p.offerSlots)
 	return nil
 }
 
 // afterTakeover is when what a takeover need not wait for is done: right after it, the processors have more to do than they can.
 const afterTakeover = 300 * time.Millisecond
 
-// afterwards does something a little later, unless this life of the server is over by then.
-func (p *PostgreSQL) afterwards(life int, do func(ctx context.Context, c *conn)) {
+// afterwards does something a little later, unless this life of the server is over by then, or who may connect has changed: it was told otherwise.
+func (p *PostgreSQL) afterwards(life int, meanwhile door, do func(ctx context.Context, c *conn)) {
 	time.AfterFunc(afterTakeover, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // of which most may go by before it is its turn
 		defer cancel()
-		if p.currentLife() != life {
-			return
-		}
 		_ = p.with(ctx, &p.orders, func(c *conn) error {
-			if c.life == life {
+			if c.life == life && p.currentLife() == life && p.doorNow() == meanwhile {
 				do(ctx, c)
 			}
 			return nil

@@ -84,7 +84,7 @@ func (p *PostgreSQL) placeBy(ctx context.Context, c *conn, row []string) (place,
 	defer p.mu.Unlock()
 	if p.life == c.life {
 		p.known = at
-		if row[1] == streaming && row[4] == strconv.FormatUint(uint64(at.Timeline), 10) {
+		if row[1] == streaming && row[4] == at.timeline() {
 			p.received = at.Timeline
 		}
 	}
@@ -93,7 +93,7 @@ func (p *PostgreSQL) placeBy(ctx context.Context, c *conn, row []string) (place,
 
 // placeOf is where a server is by a row of lookQuery: false if the row does not say. SQL does not tell which timeline a standby replays. It is the one
 // that this life was identified on, and was seen to receive, as long as pg_wal has no later one's history: a receiver writes that before it asks for
-// the timeline, and nothing is replayed without it.
+// the timeline, and nothing is replayed without it. While it receives that one and has received what it replayed, no folder need be looked at.
 func (p *PostgreSQL) placeOf(life int, row []string) (place, bool) {
 	p.mu.Lock()
 	known := p.known
@@ -109,7 +109,15 @@ func (p *PostgreSQL) placeOf(life int, row []string) (place, bool) {
 	received, err := parseLSN(row[5])
 	replayed, err2 := parseLSN(row[6])
 	known.LSN = max(received, replayed)
-	return known, err == nil && err2 == nil && (row[1] != streaming || row[4] == strconv.FormatUint(uint64(known.Timeline), 10)) && !p.disk.laterTimeline(known.Timeline)
+	switch {
+	case err != nil || err2 != nil:
+		return place{}, false
+	case row[1] == streaming && row[4] != known.timeline():
+		return place{}, false
+	case row[1] == streaming && received >= replayed:
+		return known, true
+	}
+	return known, !p.disk.laterTimeline(known.Timeline)
 }
 
 // toldBySQL reports whether placeOf is likely to say where a standby is.
@@ -129,8 +137,11 @@ func (d disk) laterTimeline(timeline uint32) bool {
 	names, err := dir.Readdirnames(-1)
 	return err != nil || slices.ContainsFunc(names, func(name string) bool {
 		number, history := strings.CutSuffix(name, ".history")
+		if !history {
+			return false
+		}
 		later, err := strconv.ParseUint(number, 16, 32)
-		return history && (err != nil || later > uint64(timeline))
+		return err != nil || later > uint64(timeline)
 	})
 }
 

@@ -29,7 +29,9 @@ type place struct {
 	LSN      lsn
 }
 
-func (p place) history() string { return fmt.Sprintf("%s/%d", p.System, p.Timeline) }
+func (p place) history() string { return p.System + "/" + p.timeline() }
+
+func (p place) timeline() string { return strconv.FormatUint(uint64(p.Timeline), 10) }
 
 // identify asks a server where it is: a primary how far its WAL is flushed, a standby how far it has received on the timeline
 // that it replays.

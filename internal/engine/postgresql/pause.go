@@ -133,5 +133,5 @@ func loudest(listed map[int]string, view [][]string, own []int) []int {
 
 // ownBackends serve this program.
 func (p *PostgreSQL) ownBackends(c *conn) []int {
-	return []int{int(c.pg.PID()), int(p.probing.pid.Load())}
+	return []int{int(c.pg.PID()), int(p.probing.pid.Load()), int(p.watching.Load())}
 }

@@ -34,9 +34,10 @@ type PostgreSQL struct {
 	runDir  string // in memory, this user's alone: configuration, socket, password file
 	secrets Secrets
 
-	probing session // for probes
-	orders  session // for orders, so that neither waits for the other
-	wal     walSession
+	probing  session // for probes
+	orders   session // for orders, so that neither waits for the other
+	wal      walSession
+	watching atomic.Int64 // the backend of the session that does nothing
 
 	changing atomic.Bool // passwords
 	settled  atomic.Bool // the service has data of its own
@@ -48,11 +49,10 @@ type PostgreSQL struct {
 	stage      step              // what the process is that was started last
 	life       int               // grows with each process
 	major      int
-	caughtUp   bool               // this life of the server has replayed all that its files had
-	known      place              // where this life was when it was asked last; zero: not yet
-	received   uint32             // the timeline that this life was seen to receive last
-	endLife    context.CancelFunc // says that this life has ended
-	watched    int                // the life whose end is looked out for
+	caughtUp   bool      // this life of the server has replayed all that its files had
+	known      place     // where this life was when it was asked last; zero: not yet
+	received   uint32    // the timeline that this life was seen to receive last
+	lifetime   *lifetime // of this life
 	generation int
 	inForce    int    // the generation that the server was last seen to run with
 	prepared   string // the synchronous set to detach with, should this member be promoted next
@@ -75,7 +75,7 @@ type PostgreSQL struct {
 func New(config agentconfig.PostgreSQL, dir, runDir string, secrets Secrets) *PostgreSQL {
 	wanted := config.Reloadable()
 	config.Parameters, config.HBA = nil, nil // they change: see tuning
-	p := &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir, absent: &sync.Map{}}, runDir: runDir, secrets: secrets, tuning: tuning{wanted: wanted, inUse: wanted}}
+	p := &PostgreSQL{config: config, disk: disk{dir: dir, wal: config.WALDir, absent: &sync.Map{}}, runDir: runDir, secrets: secrets, lifetime: newLifetime(), tuning: tuning{wanted: wanted, inUse: wanted}}
 	p.wal = newWALSession(func(ctx context.Context) (*conn, error) { return p.dialAs(ctx, replicationToo) })
 	p.imports.Store(config.Import)
 	p.members.Store(&config.Members)

@@ -31,7 +31,11 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	// What it reads and writes may be done twice, so no question goes ahead to find out whether the connection still works.
 	err := p.repeat(ctx, &p.probing, func(c *conn) error {
 		var err error
-		if report, err = p.look(ctx, c); err == nil && report.Primary {
+		if report, err = p.look(ctx, c); err != nil {
+			return err
+		}
+		p.watch(c.life)
+		if report.Primary {
 			err = p.tend(ctx, c)
 		}
 		return err
@@ -47,9 +51,6 @@ func (p *PostgreSQL) Probe(ctx context.Context) (engine.Report, error) {
 	}
 	if p.wakesIdleSenders() {
 		p.wal.rest()
-	}
-	if err == nil {
-		p.watch()
 	}
 	report.MustReplace = p.pendingWish() != nil
 	return report, err

@@ -25,8 +25,10 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 	p.stage, p.upstream, p.quorum, p.slotsDue, p.pending = "", "", engine.Quorum{}, time.Time{}, nil
 	p.caughtUp, p.known, p.received, p.prepared = false, place{}, 0, ""
 	p.life++ // what is still ordered of the last one comes too late
+	p.lifetime.end()
+	p.lifetime = newLifetime()
+	gone := p.lifetime.gone.Done()
 	p.mu.Unlock()
-	gone := p.beginLife()
 	p.forgetPause()
 	bin, err := p.binDir()
 	if err != nil {

@@ -42,9 +42,12 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 		}
 		p.mu.Lock()
 		p.quorum = quorum
-		p.wroteAt, p.knockedAt = time.Now(), time.Now() // a promotion shows as much; the probes go on from here
+		// A promotion shows as much as the probes' write and their new connection. Those come again as often as ever from here on, and with them the look for
+		// connections that borrow a member's name.
+		p.wroteAt, p.knockedAt = time.Now(), time.Now()
+		p.slotsDue = time.Now().Add(slotGrace)
 		p.mu.Unlock()
-		p.afterwards(c.life, p.afterPromotion)
+		p.afterwards(c.life, open, p.afterPromotion)
 		var err error
 		if report, err = p.look(ctx, c); err == nil && !report.Primary {
 			err = fmt.Errorf("promoting the engine: it says it is a standby")
@@ -100,7 +103,7 @@ func (p *PostgreSQL) afterPromotion(ctx context.Context, c *conn) {
 	if err := p.ensureReplicator(ctx, c); err != nil {
 		return
 	}
-	p.reserveSlots(ctx, c)
+	p.makeSlots(ctx, c, "true")
 	_ = p.prove() // it is tried again when this member has followed
 }
 

@@ -77,14 +77,6 @@ func (p *PostgreSQL) takeMembers(members []string) {
 // for it. To do so the slot is made anew, and a member that comes in that very moment would have to come again.
 const slotGrace = 5 * time.Second
 
-// reserveSlots gives a new primary a slot for each member. One that cannot be made now is made by its member when it comes.
-func (p *PostgreSQL) reserveSlots(ctx context.Context, c *conn) {
-	p.makeSlots(ctx, c, "true")
-	p.mu.Lock()
-	p.slotsDue = time.Now().Add(slotGrace)
-	p.mu.Unlock()
-}
-
 // holdForAbsent makes the slots of members that did not come hold WAL back, once.
 func (p *PostgreSQL) holdForAbsent(ctx context.Context, c *conn) {
 	p.mu.Lock()
@@ -111,9 +103,6 @@ func (p *PostgreSQL) holdForAbsent(ctx context.Context, c *conn) {
 // offerSlots gives a standby the slots that it needs as primary. They hold no WAL back, for nobody uses them: one that does,
 // from an earlier time as primary, would do so for ever.
 func (p *PostgreSQL) offerSlots(ctx context.Context, c *conn) {
-	if standby, err := inRecovery(ctx, c); err != nil || !standby {
-		return
-	}
 	slots, err := ownSlots(ctx, c)
 	if err != nil {
 		return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -16,73 +17,79 @@ const (
 	refusesWithin = 20 * time.Millisecond
 )
 
-// beginLife ends what is left of the last one, and returns what is closed when the server of this one is known to have ended.
-func (p *PostgreSQL) beginLife() (gone <-chan struct{}) {
-	ctx, end := context.WithCancel(context.Background())
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.endLife != nil {
-		p.endLife()
-	}
-	p.endLife = end
-	return ctx.Done()
+// lifetime is one life of the server as far as its end is concerned.
+type lifetime struct {
+	gone    context.Context // over once the server is known to have ended
+	end     context.CancelFunc
+	watched bool
 }
 
-// watch looks out for the end of the server that a session was just had with. When its first process is killed, the kernel closes that one's files,
-// which ends all others, and tells its parent last: with two processors up to 40 ms later, since a dozen processes end before. A session that
-// does nothing hears of it first.
-func (p *PostgreSQL) watch() {
+func newLifetime() *lifetime {
+	l := &lifetime{}
+	l.gone, l.end = context.WithCancel(context.Background())
+	return l
+}
+
+// watch looks out for the end of a life that a session was just had with. When a server's first process is killed, the kernel closes that one's
+// files, which ends all others, and tells its parent last: with two processors up to 40 ms later, since a dozen processes end before. A
+// session that does nothing hears of it first.
+func (p *PostgreSQL) watch(life int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.watched == p.life || p.endLife == nil {
+	if p.life != life || p.lifetime.watched {
 		return
 	}
-	p.watched = p.life
-	go p.watchLife(p.life, p.endLife)
+	p.lifetime.watched = true
+	go p.watchLife(life, p.lifetime.end)
 }
 
-func (p *PostgreSQL) watchLife(life int, gone func()) {
-	for {
-		// It is none of the connections that a full server keeps for replication, and does without then.
-		c, err := p.dialForWatch()
-		if err == nil {
-			for err == nil {
-				err = c.pg.WaitForNotification(context.Background()) // which nobody sends
-			}
-			c.close()
-		}
-		if p.currentLife() != life {
-			return
-		}
-		if p.refuses() {
-			gone()
+func (p *PostgreSQL) watchLife(life int, end func()) {
+	for p.currentLife() == life {
+		if p.watchOnce() && p.currentLife() == life && p.refuses() {
+			end()
 			return
 		}
 		time.Sleep(watchAgain)
 	}
 }
 
-func (p *PostgreSQL) dialForWatch() (*conn, error) {
+// watchOnce returns when a session has ended, or is not to be had; false: the server said that itself. It is none of those that a full server keeps for replication,
+// and does without then.
+func (p *PostgreSQL) watchOnce() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	return p.dialAs(ctx, "")
+	c, err := p.dialAs(ctx, "")
+	if err != nil {
+		return stateOf(err) == ""
+	}
+	defer c.close()
+	p.watching.Store(int64(c.pg.PID()))
+	defer p.watching.Store(0)
+	for err == nil {
+		err = c.pg.WaitForNotification(context.Background()) // which nobody sends
+	}
+	return true
 }
 
-// refuses reports whether nobody listens on the server's socket, though it is there: its first process has ended.
+// refuses reports whether nobody listens on the server's socket, though it is there: its first process has ended. A connection to one that is just
+// ending may wait in the queue of a socket that is closed then.
 func (p *PostgreSQL) refuses() bool {
-	path := p.socket()
-	for until := time.Now().Add(refusesWithin); ; time.Sleep(time.Millisecond) {
-		c, err := net.DialTimeout("unix", path, refusesWithin)
-		if err == nil {
-			_ = c.Close()
+	until := time.Now().Add(refusesWithin)
+	for time.Now().Before(until) {
+		c, err := net.DialTimeout("unix", p.socket(), refusesWithin)
+		if err != nil {
+			return errors.Is(err, syscall.ECONNREFUSED)
 		}
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return true
-		}
-		if time.Now().After(until) {
+		_ = c.SetReadDeadline(until)
+		_, err = c.Read(make([]byte, 1)) // a server waits for the first word of whoever comes
+		_ = c.Close()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return false
 		}
 	}
+	return false
 }
 
-func (p *PostgreSQL) socket() string { return fmt.Sprintf("%s/.s.PGSQL.%d", p.socketDir(), p.config.Port) }
+func (p *PostgreSQL) socket() string {
+	return fmt.Sprintf("%s/.s.PGSQL.%d", p.socketDir(), p.config.Port)
+}
