@@ -164,3 +164,28 @@ func TestExpectsWhoIsToWin(t *testing.T) {
 		})
 	}
 }
+
+// A candidate surely has what this member has only when both copied the data of the same primary and know how much of it.
+func TestCommonWith(t *testing.T) {
+	at := func(change func(*failover.Position)) failover.Position {
+		p := failover.Position{DataEpoch: 4, Offset: 100}
+		change(&p)
+		return p
+	}
+	same := func(*failover.Position) {}
+	for name, c := range map[string]struct {
+		own, its failover.Position
+		want     int64
+	}{
+		"the same data":                {at(same), at(func(p *failover.Position) { p.Offset = 120 }), 120},
+		"another epoch's":              {at(same), at(func(p *failover.Position) { p.DataEpoch = 5 }), -1},
+		"of no epoch":                  {failover.Position{Offset: 100}, failover.Position{Offset: 100}, -1},
+		"this one wrote it":            {at(func(p *failover.Position) { p.Whole = true }), at(same), -1},
+		"this one was started on it":   {at(func(p *failover.Position) { p.Inexact = true }), at(same), -1},
+		"the other was started on its": {at(same), at(func(p *failover.Position) { p.Inexact = true }), -1},
+	} {
+		if got := commonWith(c.own, c.its); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}

@@ -252,8 +252,17 @@ func (a *Agent) expect(p failover.Promise, r failover.Request) {
 		return
 	}
 	if e, can := a.Engine.(engine.Expecter); can && p.Given && p.Cut && r.Upstream != "" && a.obs.Engine.State == failover.EngineRunning {
-		e.Expect(r.Upstream)
+		e.Expect(r.Upstream, commonWith(p.Position, r.Rank.Position))
 	}
+}
+
+// commonWith is up to which offset a candidate surely has what this member has: both have the data of the same primary, which each copies from the
+// beginning on. Negative: nobody knows.
+func commonWith(own, its failover.Position) int64 {
+	if own.DataEpoch == 0 || own.DataEpoch != its.DataEpoch || own.Whole || own.Inexact || its.Inexact {
+		return -1
+	}
+	return its.Offset
 }
 
 func (a *Agent) broadcast(f wire.Frame) {

@@ -71,8 +71,9 @@ func (a Quorum) Equal(b Quorum) bool {
 
 // Expecter is an engine that prepares for what it may be told soon, so that it then takes less time. Both return at once.
 type Expecter interface {
-	// Expect names the one that it may be told to follow.
-	Expect(address string)
+	// Expect names the one that it may be told to follow. That one has all that this engine has up to the offset has, at least; negative:
+	// nobody knows.
+	Expect(address string, has int64)
 	// ExpectPromotion names the quorum that it would be promoted with. The next Detach prepares for that.
 	ExpectPromotion(quorum Quorum)
 }

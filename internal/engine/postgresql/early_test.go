@@ -2,6 +2,8 @@ package postgresql
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,14 +64,14 @@ func TestExpected(t *testing.T) {
 		t.Helper()
 		until(t, want+" connections beforehand", func() bool { return a.admin(senders) == want })
 	}
-	b.Expect(a.address)
+	b.Expect(a.address, -1)
 	open("1")
-	b.Expect("127.0.0.1:1")
+	b.Expect("127.0.0.1:1", -1)
 	open("0")
 	if c := b.takeExpected(within(t), a.address); c != nil {
 		t.Error("it took a connection to another server for one to this")
 	}
-	b.Expect(a.address)
+	b.Expect(a.address, -1)
 	open("1")
 	c := b.takeExpected(within(t), a.address)
 	if c == nil {
@@ -80,9 +82,73 @@ func TestExpected(t *testing.T) {
 	}
 	c.close()
 	open("0")
-	b.Expect(a.address)
+	b.Expect(a.address, -1)
 	open("1")
 	open("0") // after expectFor
+}
+
+// A replica that was told that the next primary has what it has goes on from it without a question. What keeps it from streaming is found out a moment
+// later; and one that has more asks at once.
+func TestGoesOnUnasked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		spoil func(b *member)
+		less  int64 // how much less the next primary has than this one
+		asks  bool
+	}{
+		"it has as much":           {nil, 0, false},
+		"it has more":              {nil, -100, false},
+		"it has less":              {nil, 1, true},
+		"it lacks the slot for it": {func(b *member) { b.admin("SELECT pg_drop_replication_slot('understudy_db_2')") }, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := pair(t, engine.Quorum{})
+			m := newMember(t, 2).start().running().follows(a)
+			a.sql("INSERT INTO t VALUES (1)")
+			r, _ := a.report()
+			b.reaches(r.Offset)
+			m.reaches(r.Offset)
+			until(t, "the next primary has a slot for it", func() bool {
+				return b.admin("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'understudy_db_2'") == "1"
+			})
+			err := b.with(within(t), &b.orders, func(c *conn) error {
+				_, err := c.query(within(t), "ALTER SYSTEM SET log_connections = on")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.admin("SELECT pg_reload_conf()")
+			until(t, "connections are logged", func() bool { return b.admin("SHOW log_connections") == "on" })
+			a.kill()
+			var own engine.Report
+			for _, each := range []*member{b, m} {
+				if own, err = each.Detach(within(t), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.spoil != nil {
+				c.spoil(b)
+			}
+			m.Expect(b.address, own.Offset-c.less)
+			if err := m.Follow(within(t), b.address); err != nil {
+				t.Fatal(err)
+			}
+			b.promote(engine.Quorum{Replicas: 1, Members: []string{"db-2.uid2"}})
+			b.sql("INSERT INTO t VALUES (2)") // m acknowledges
+			log, err := os.ReadFile(b.log.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if asked := strings.Contains(string(log), "application_name=db-2.uid2"+rejoining); asked != c.asks {
+				t.Errorf("it asked what the next primary has: %t, want %t", asked, c.asks)
+			}
+			if ran := m.ran(); len(ran) > 4 {
+				t.Errorf("it did not simply go on: %v", ran)
+			}
+		})
+	}
 }
 
 // letIn opens the door to members as the first half of a promotion does.

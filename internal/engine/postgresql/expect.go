@@ -12,18 +12,36 @@ import (
 // follows at once, or does not come.
 const expectFor = 2 * time.Second
 
-// expected is a connection to a server that this member was not told to follow yet.
+// expected is a server that this member was not told to follow yet.
 type expected struct {
 	address string
+	has     int64         // see engine.Expecter
 	made    chan struct{} // closed when conn is there or will not be
 	conn    *conn
 }
 
-// Expect connects to the server at address beforehand. The connection, for which each side makes a process and keys, is then no part of the
-// time until the new primary has the replica that its commits wait for.
-func (p *PostgreSQL) Expect(address string) {
-	e := &expected{address: address, made: make(chan struct{})}
+// goesOnWithin is how far behind a server may be that goes on from another without having asked what that one still has: a few segments of what
+// both received a moment ago.
+const goesOnWithin = 16 << 20
+
+// Expect prepares to follow the server at address. If that has all that this one has, nothing is to be asked of it. Else it is connected to
+// beforehand: the connection, for which each side makes a process and keys, is then no part of the time until the new primary has the
+// replica that its commits wait for.
+func (p *PostgreSQL) Expect(address string, has int64) {
+	e := &expected{address: address, has: has, made: make(chan struct{})}
 	p.expect(e)
+	time.AfterFunc(expectFor, func() {
+		if p.unexpect(func(now *expected) bool { return now == e }) != nil {
+			e.close()
+		}
+	})
+	p.mu.Lock()
+	own := p.known.LSN
+	p.mu.Unlock()
+	if e.covers(own) {
+		close(e.made)
+		return
+	}
 	go func() {
 		defer close(e.made)
 		ctx, cancel := context.WithTimeout(context.Background(), expectFor)
@@ -31,11 +49,32 @@ func (p *PostgreSQL) Expect(address string) {
 		// Once: what is tried again and again takes the processor from the takeover. Follow tries again, and says why it fails.
 		e.conn, _ = p.dialPrimary(ctx, address)
 	}()
-	time.AfterFunc(expectFor, func() {
-		if p.unexpect(func(now *expected) bool { return now == e }) != nil {
-			e.close()
-		}
-	})
+}
+
+// covers reports whether a server with data up to a position can simply go on from this one.
+func (e *expected) covers(own lsn) bool {
+	behind := e.has - int64(own) //nolint:gosec // a position stays far below 2^63
+	return own > 0 && behind >= 0 && behind <= goesOnWithin
+}
+
+// goesOnUnasked reports whether this server can follow the one at address without a question: it was told that the other one has what it has
+// itself, of the same primary's WAL, and where it is itself it knows from having received that. Before the promotion and after, the
+// receiver then goes on where it was cut. Should the other one not let it, whoever looks at the link afterwards compares the two.
+func (p *PostgreSQL) goesOnUnasked(ctx context.Context, c *conn, address string) (bool, error) {
+	p.mu.Lock()
+	e := p.expected
+	p.mu.Unlock()
+	if e == nil || e.address != address || !p.toldBySQL(c.life) || exists(p.disk.note(emptyFile)) || exists(p.disk.note(importedFile)) {
+		return false, nil
+	}
+	own, standby, err := p.whereNow(ctx, c)
+	if err != nil || !standby || !e.covers(own.LSN) || !p.toldBySQL(c.life) {
+		return false, err
+	}
+	if p.unexpect(func(now *expected) bool { return now == e }) != nil {
+		go e.close()
+	}
+	return true, nil
 }
 
 // ExpectPromotion implements engine.Expecter. What commits wait for counts once the server is promoted, and to take it in wakes each of

@@ -25,6 +25,12 @@ func (p *PostgreSQL) Follow(ctx context.Context, address string) error {
 		if caughtUp, err := p.replayed(ctx, c); err != nil || !caughtUp {
 			return errors.Join(err, p.redirectCatchUp(address))
 		}
+		if goesOn, err := p.goesOnUnasked(ctx, c, address); err != nil || goesOn {
+			if err == nil {
+				err = p.stream(ctx, c, address)
+			}
+			return err
+		}
 		f, err := p.examine(ctx, c, address)
 		if err != nil {
 			return fmt.Errorf("following %s: %w", address, err)
@@ -385,8 +391,30 @@ func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error 
 	if err := p.apply(ctx, c, s); err != nil {
 		return err
 	}
-	p.afterwards(c.life, following, p.offerSlots)
+	p.afterwards(c.life, following, p.afterFollowing)
 	return nil
+}
+
+// afterFollowing gives the server the slots that it would need as primary, and compares its data with the primary's if they have not come together.
+func (p *PostgreSQL) afterFollowing(ctx context.Context, c *conn) {
+	rows, err := c.again(ctx, lookQuery)
+	if err != nil {
+		return
+	}
+	if rows[0][1] != streaming {
+		p.mu.Lock()
+		address := p.upstream
+		p.mu.Unlock()
+		f, err := p.examine(ctx, c, address)
+		if err == nil && f.kind != wishNone {
+			err = p.wishFor(f)
+		}
+		if err != nil {
+			p.afterwards(c.life, following, p.afterFollowing) // it may not serve yet
+			return
+		}
+	}
+	p.offerSlots(ctx, c)
 }
 
 // afterTakeover is when what a takeover need not wait for is done: right after it, the processors have more to do than they can.

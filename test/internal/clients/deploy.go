@@ -94,7 +94,8 @@ func (s Set) deployment() *appsv1.Deployment {
 						Name: "client", Image: s.Image, ImagePullPolicy: corev1.PullIfNotPresent,
 						Ports: []corev1.ContainerPort{{Name: "control", ContainerPort: port}},
 						Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-							corev1.ResourceCPU: resource.MustParse("20m"), corev1.ResourceMemory: resource.MustParse("16Mi"),
+							// What measures must not wait for the processor longer than what is measured.
+							corev1.ResourceCPU: resource.MustParse("200m"), corev1.ResourceMemory: resource.MustParse("16Mi"),
 						}},
 						SecurityContext: &corev1.SecurityContext{
 							AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
