@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/wire"
 )
@@ -158,34 +159,44 @@ func TestExpectsWhoIsToWin(t *testing.T) {
 				Rank:    failover.Rank{Eligible: true, Ordinal: 2, Position: failover.Position{DataEpoch: 1, Offset: int64(c.theirs)}},
 				Release: &failover.Release{Run: run("m-0"), Epoch: 1, Final: true, Position: failover.Position{DataEpoch: 1}}}})
 			s.did("promise 2 given true")
-			if n := s.count("expect 10.0.0.9:5432"); n != c.expects {
+			if n := s.count("expect {Address:10.0.0.9:5432"); n != c.expects {
 				t.Errorf("it prepared %d times to follow the one that asked, want %d", n, c.expects)
 			}
 		})
 	}
 }
 
-// A candidate surely has what this member has only when both copied the data of the same primary and know how much of it.
-func TestCommonWith(t *testing.T) {
-	at := func(change func(*failover.Position)) failover.Position {
-		p := failover.Position{DataEpoch: 4, Offset: 100}
-		change(&p)
-		return p
+// A candidate surely has what this member has only when both copied the data of the same primary, of the same history, and know how much of it.
+func TestSuccessor(t *testing.T) {
+	type world struct {
+		synced, strayed bool
+		own             failover.Position
+		history         string // of this member
+		r               failover.Request
 	}
-	same := func(*failover.Position) {}
 	for name, c := range map[string]struct {
-		own, its failover.Position
-		want     int64
+		change func(w *world)
+		want   engine.Successor
 	}{
-		"the same data":                {at(same), at(func(p *failover.Position) { p.Offset = 120 }), 120},
-		"another epoch's":              {at(same), at(func(p *failover.Position) { p.DataEpoch = 5 }), -1},
-		"of no epoch":                  {failover.Position{Offset: 100}, failover.Position{Offset: 100}, -1},
-		"this one wrote it":            {at(func(p *failover.Position) { p.Whole = true }), at(same), -1},
-		"this one was started on it":   {at(func(p *failover.Position) { p.Inexact = true }), at(same), -1},
-		"the other was started on its": {at(same), at(func(p *failover.Position) { p.Inexact = true }), -1},
+		"the same data":                {func(*world) {}, engine.Successor{Address: "a:1", History: "h/4", Offset: 120}},
+		"another epoch's":              {func(w *world) { w.r.Rank.Position.DataEpoch = 5 }, engine.Successor{Address: "a:1"}},
+		"of no epoch":                  {func(w *world) { w.own.DataEpoch, w.r.Rank.Position.DataEpoch = 0, 0 }, engine.Successor{Address: "a:1"}},
+		"this one wrote it":            {func(w *world) { w.own.Whole = true }, engine.Successor{Address: "a:1"}},
+		"this one was started on it":   {func(w *world) { w.own.Inexact = true }, engine.Successor{Address: "a:1"}},
+		"the other was started on its": {func(w *world) { w.r.Rank.Position.Inexact = true }, engine.Successor{Address: "a:1"}},
+		"the other's history is new":   {func(w *world) { w.r.History = "h/5" }, engine.Successor{Address: "a:1"}},
+		"this one's history is new":    {func(w *world) { w.history = "h/5" }, engine.Successor{Address: "a:1"}},
+		"no histories":                 {func(w *world) { w.history, w.r.History = "", "" }, engine.Successor{Address: "a:1"}},
+		"this run copied nothing":      {func(w *world) { w.synced = false }, engine.Successor{Address: "a:1"}},
+		"it copied another's since":    {func(w *world) { w.strayed = true }, engine.Successor{Address: "a:1"}},
 	} {
-		if got := commonWith(c.own, c.its); got != c.want {
-			t.Errorf("%s: %d, want %d", name, got, c.want)
+		w := world{synced: true, own: failover.Position{DataEpoch: 4, Offset: 100}, history: "h/4", r: failover.Request{Upstream: "a:1", History: "h/4",
+			Rank: failover.Rank{Position: failover.Position{DataEpoch: 4, Offset: 120}}}}
+		c.change(&w)
+		s := following(t)
+		s.a.proc.synced, s.a.proc.strayed, s.a.obs.Engine.History = w.synced, w.strayed, w.history
+		if got := s.a.successor(w.own, w.r); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
 }

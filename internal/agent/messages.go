@@ -252,17 +252,19 @@ func (a *Agent) expect(p failover.Promise, r failover.Request) {
 		return
 	}
 	if e, can := a.Engine.(engine.Expecter); can && p.Given && p.Cut && r.Upstream != "" && a.obs.Engine.State == failover.EngineRunning {
-		e.Expect(r.Upstream, commonWith(p.Position, r.Rank.Position))
+		e.Expect(a.successor(p.Position, r))
 	}
 }
 
-// commonWith is up to which offset a candidate surely has what this member has: both have the data of the same primary, which each copies from the
-// beginning on. Negative: nobody knows.
-func commonWith(own, its failover.Position) int64 {
-	if own.DataEpoch == 0 || own.DataEpoch != its.DataEpoch || own.Whole || own.Inexact || its.Inexact {
-		return -1
+// successor is a candidate as an engine needs to know it. It surely has what this member has, up to its own offset, when both copied the data of the
+// same primary and know how much of it, and of the same history since.
+func (a *Agent) successor(own failover.Position, r failover.Request) engine.Successor {
+	next, its := engine.Successor{Address: r.Upstream}, r.Rank.Position
+	copied := a.proc.synced && !a.proc.strayed && own.DataEpoch > 0 && !own.Whole && !own.Inexact
+	if copied && own.DataEpoch == its.DataEpoch && !its.Inexact && r.History != "" && r.History == a.obs.Engine.History {
+		next.History, next.Offset = r.History, its.Offset
 	}
-	return its.Offset
+	return next
 }
 
 func (a *Agent) broadcast(f wire.Frame) {

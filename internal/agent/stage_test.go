@@ -369,5 +369,5 @@ func (e *fakeEngine) Pause(context.Context, time.Duration) (engine.Report, error
 }
 func (e *fakeEngine) Resume(context.Context) error { return e.s.call("resume", "") }
 
-func (e *fakeEngine) Expect(address string, has int64) { e.s.note("expect %s with %d", address, has) }
-func (e *fakeEngine) ExpectPromotion(engine.Quorum)    {}
+func (e *fakeEngine) Expect(next engine.Successor)  { e.s.note("expect %+v", next) }
+func (e *fakeEngine) ExpectPromotion(engine.Quorum) {}

@@ -71,11 +71,18 @@ func (a Quorum) Equal(b Quorum) bool {
 
 // Expecter is an engine that prepares for what it may be told soon, so that it then takes less time. Both return at once.
 type Expecter interface {
-	// Expect names the one that it may be told to follow. That one has all that this engine has up to the offset has, at least; negative:
-	// nobody knows.
-	Expect(address string, has int64)
+	// Expect names the one that it may be told to follow.
+	Expect(next Successor)
 	// ExpectPromotion names the quorum that it would be promoted with. The next Detach prepares for that.
 	ExpectPromotion(quorum Quorum)
+}
+
+// Successor is an engine that may be followed soon.
+type Successor struct {
+	Address string
+	// History that it has all of up to Offset, at least, as everybody has who has that history. Empty: nobody knows.
+	History string
+	Offset  int64
 }
 
 // Importer is an engine that may be configured to begin with data that was brought along.

@@ -101,7 +101,7 @@ func (o *Observation) NextPhase(now Instant, p Phase) {
 // Request makes the attempt's request for one member.
 func (o *Observation) Request(now Instant, to Run) Request {
 	a := o.Attempt
-	r := Request{From: o.Self, To: to, ID: a.ID, Epoch: a.Epoch, Version: a.Version, Holder: a.Holder, Known: a.Epoch - 1,
+	r := Request{From: o.Self, To: to, ID: a.ID, Epoch: a.Epoch, Version: a.Version, Holder: a.Holder, Known: a.Epoch - 1, History: o.Engine.History,
 		Rank: o.Rank(now), Sent: now}
 	for _, p := range o.Proofs {
 		if p.Run == a.Holder {

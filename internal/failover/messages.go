@@ -74,8 +74,10 @@ type Request struct {
 	Rank    Rank    `json:"rank"`
 	Sent    Instant `json:"sent"`
 	// Upstream is the candidate's engine (host:port), for who promises and may follow it soon.
-	Upstream string   `json:"upstream,omitempty"`
-	Release  *Release `json:"release,omitempty"` // travels with the request, rule PreVote
+	Upstream string `json:"upstream,omitempty"`
+	// History that the candidate's offset counts in.
+	History string   `json:"history,omitempty"`
+	Release *Release `json:"release,omitempty"` // travels with the request, rule PreVote
 	// Stopping travels with it too.
 	Stopping *Stopping `json:"stopping,omitempty"`
 }

@@ -29,6 +29,7 @@ func (p *PostgreSQL) Detach(ctx context.Context, drain time.Duration) (engine.Re
 			return err
 		}
 		p.setUpstream("")
+		p.expectNobody()
 		if p.doorNow() == following {
 			if err := p.writeDoor(c.life, detached); err != nil {
 				return err

@@ -14,10 +14,10 @@ const expectFor = 2 * time.Second
 
 // expected is a server that this member was not told to follow yet.
 type expected struct {
-	address string
-	has     int64         // see engine.Expecter
-	made    chan struct{} // closed when conn is there or will not be
-	conn    *conn
+	engine.Successor
+	life int           // of this member's server
+	made chan struct{} // closed when conn is there or will not be
+	conn *conn
 }
 
 // goesOnWithin is how far behind a server may be that goes on from another without having asked what that one still has: a few segments of what
@@ -27,8 +27,8 @@ const goesOnWithin = 16 << 20
 // Expect prepares to follow the server at address. If that has all that this one has, nothing is to be asked of it. Else it is connected to
 // beforehand: the connection, for which each side makes a process and keys, is then no part of the time until the new primary has the
 // replica that its commits wait for.
-func (p *PostgreSQL) Expect(address string, has int64) {
-	e := &expected{address: address, has: has, made: make(chan struct{})}
+func (p *PostgreSQL) Expect(next engine.Successor) {
+	e := &expected{Successor: next, life: p.currentLife(), made: make(chan struct{})}
 	p.expect(e)
 	time.AfterFunc(expectFor, func() {
 		if p.unexpect(func(now *expected) bool { return now == e }) != nil {
@@ -36,7 +36,7 @@ func (p *PostgreSQL) Expect(address string, has int64) {
 		}
 	})
 	p.mu.Lock()
-	own := p.known.LSN
+	own := p.known
 	p.mu.Unlock()
 	if e.covers(own) {
 		close(e.made)
@@ -47,34 +47,35 @@ func (p *PostgreSQL) Expect(address string, has int64) {
 		ctx, cancel := context.WithTimeout(context.Background(), expectFor)
 		defer cancel()
 		// Once: what is tried again and again takes the processor from the takeover. Follow tries again, and says why it fails.
-		e.conn, _ = p.dialPrimary(ctx, address)
+		e.conn, _ = p.dialPrimary(ctx, next.Address)
 	}()
 }
 
-// covers reports whether a server with data up to a position can simply go on from this one.
-func (e *expected) covers(own lsn) bool {
-	behind := e.has - int64(own) //nolint:gosec // a position stays far below 2^63
-	return own > 0 && behind >= 0 && behind <= goesOnWithin
+// covers reports whether a server at some place can simply go on from this one.
+func (e *expected) covers(own place) bool {
+	behind := e.Offset - int64(own.LSN) //nolint:gosec // a position stays far below 2^63
+	return e.History != "" && e.History == own.history() && behind >= 0 && behind <= goesOnWithin
 }
 
 // goesOnUnasked reports whether this server can follow the one at address without a question: it was told that the other one has what it has
-// itself, of the same primary's WAL, and where it is itself it knows from having received that. Before the promotion and after, the
+// itself, in the same history, and where it is itself it knows from having received that. Before the promotion and after, the
 // receiver then goes on where it was cut. Should the other one not let it, whoever looks at the link afterwards compares the two.
 func (p *PostgreSQL) goesOnUnasked(ctx context.Context, c *conn, address string) (bool, error) {
 	p.mu.Lock()
 	e := p.expected
 	p.mu.Unlock()
-	if e == nil || e.address != address || !p.toldBySQL(c.life) || exists(p.disk.note(emptyFile)) || exists(p.disk.note(importedFile)) {
+	if e == nil || e.Address != address || e.life != c.life || exists(p.disk.note(emptyFile)) || exists(p.disk.note(importedFile)) {
 		return false, nil
 	}
 	own, standby, err := p.whereNow(ctx, c)
-	if err != nil || !standby || !e.covers(own.LSN) || !p.toldBySQL(c.life) {
-		return false, err
-	}
-	if p.unexpect(func(now *expected) bool { return now == e }) != nil {
+	return err == nil && standby && p.toldBySQL(c.life) && e.covers(own), err
+}
+
+// expectNobody forgets who was expected: what was known of that one is of before this member was told whom to follow, or cut.
+func (p *PostgreSQL) expectNobody() {
+	if e := p.unexpect(func(*expected) bool { return true }); e != nil {
 		go e.close()
 	}
-	return true, nil
 }
 
 // ExpectPromotion implements engine.Expecter. What commits wait for counts once the server is promoted, and to take it in wakes each of
@@ -130,7 +131,7 @@ func (p *PostgreSQL) unexpect(right func(*expected) bool) *expected {
 
 // takeExpected is the connection to address that was made beforehand; nil: there is none.
 func (p *PostgreSQL) takeExpected(ctx context.Context, address string) *conn {
-	e := p.unexpect(func(e *expected) bool { return e.address == address })
+	e := p.unexpect(func(e *expected) bool { return e.Address == address })
 	if e == nil {
 		return nil
 	}

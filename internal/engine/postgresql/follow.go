@@ -382,6 +382,7 @@ func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error 
 		return err
 	}
 	s := settings{conninfo: p.conninfo(address, p.config.ApplicationName), slot: slotName(p.config.Member), standbys: nobody}
+	p.expectNobody()
 	p.setUpstream(address)
 	// One reload for both: each wakes every process of the server. Its first process reads pg_hba.conf in the handler in which it tells the others to
 	// reload, before it accepts anybody, so whoever comes once our own session has seen the settings is judged by the new file.
@@ -391,30 +392,45 @@ func (p *PostgreSQL) stream(ctx context.Context, c *conn, address string) error 
 	if err := p.apply(ctx, c, s); err != nil {
 		return err
 	}
-	p.afterwards(c.life, following, p.afterFollowing)
+	p.afterwards(c.life, following, p.afterFollowing(address, lookTimes))
 	return nil
 }
 
+// lookTimes is how often a replica's link is looked at soon after it was told to follow. Later the probes do that.
+const lookTimes = 3
+
 // afterFollowing gives the server the slots that it would need as primary, and compares its data with the primary's if they have not come together.
-func (p *PostgreSQL) afterFollowing(ctx context.Context, c *conn) {
-	rows, err := c.again(ctx, lookQuery)
-	if err != nil {
-		return
-	}
-	if rows[0][1] != streaming {
+func (p *PostgreSQL) afterFollowing(address string, left int) func(ctx context.Context, c *conn) {
+	return func(ctx context.Context, c *conn) {
 		p.mu.Lock()
-		address := p.upstream
+		told := p.upstream
 		p.mu.Unlock()
-		f, err := p.examine(ctx, c, address)
-		if err == nil && f.kind != wishNone {
-			err = p.wishFor(f)
+		if told != address {
+			return // and who told it otherwise looks after that
 		}
-		if err != nil {
-			p.afterwards(c.life, following, p.afterFollowing) // it may not serve yet
+		if err := p.compareUnlessLinked(ctx, c, address); err != nil {
+			if left > 1 {
+				p.afterwards(c.life, following, p.afterFollowing(address, left-1)) // the primary may not serve yet
+			}
 			return
 		}
+		p.offerSlots(ctx, c)
 	}
-	p.offerSlots(ctx, c)
+}
+
+// compareUnlessLinked leaves the orders' turn soon to whoever is to cut the link: a primary that is gone answers nothing.
+func (p *PostgreSQL) compareUnlessLinked(ctx context.Context, c *conn, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, promotionTime)
+	defer cancel()
+	rows, err := c.again(ctx, lookQuery)
+	if err != nil || rows[0][1] == streaming {
+		return err
+	}
+	f, err := p.examine(ctx, c, address)
+	if err == nil && f.kind != wishNone {
+		err = p.wishFor(f)
+	}
+	return err
 }
 
 // afterTakeover is when what a takeover need not wait for is done: right after it, the processors have more to do than they can.
