@@ -117,6 +117,11 @@ export PGPASSWORD=$(cat `+naming.SecretDir+"/"+naming.PasswordKey+`) PGSSLMODE=d
 		out, err := ask(ctx, poolerName, `psql -p `+strconv.Itoa(poolerPort)+` -Atc "SELECT 'yes'" 2>&1 || true`)
 		return strings.TrimSpace(out) == "yes", out, err
 	}))
+	// The name is looked up by the primary's agent too, and an answer of when only one of them was ready is kept for a while.
+	must(t, kube.UntilEvery(t.Context(), 30*time.Second, 500*time.Millisecond, "the primary to find both poolers", func(ctx context.Context) (bool, string, error) {
+		out, err := cluster.Exec(ctx, f.namespace, s.primary.Member, naming.EngineContainer, "sh", "-c", "getent ahostsv4 "+poolerName+"."+f.namespace+" | cut -d' ' -f1 | sort -u")
+		return len(strings.Fields(out)) == 2, out, err
+	}))
 	_, err := ask(t.Context(), "db", `psql -qc "DROP TABLE IF EXISTS pooled; CREATE TABLE pooled (n int)"`)
 	must(t, err)
 	type result struct {
