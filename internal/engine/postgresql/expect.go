@@ -108,13 +108,10 @@ func (p *PostgreSQL) isPrepared(life int, standbys string) bool {
 
 // expect replaces what was expected.
 func (p *PostgreSQL) expect(e *expected) {
-	before := p.unexpect(func(*expected) bool { return true })
+	p.expectNobody()
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.expected = e
-	p.mu.Unlock()
-	if before != nil {
-		go before.close()
-	}
 }
 
 // unexpect takes what is expected away, if it is the right one.
