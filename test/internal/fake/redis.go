@@ -127,6 +127,8 @@ func (s *Redis) do(args []string) string {
 			s.Keys[args[1]] = args[2]
 		}
 		return answer
+	case "ROLE":
+		return "*1\r\n$6\r\nmaster\r\n"
 	case "MGET":
 		out := fmt.Sprintf("*%d\r\n", len(args)-1)
 		for _, key := range args[1:] {

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -135,5 +136,28 @@ func TestFailuresOfConnectingAreNeverUnknown(t *testing.T) {
 	}
 	if result := r.Stop(); result.Unknown != 0 || result.Failures["connect: refused"] == 0 {
 		t.Errorf("unknown %d, failures %s", result.Unknown, strconv.Quote(fmt.Sprint(result.Failures)))
+	}
+}
+
+// A route that is behind leads to a former primary, which has not copied anything yet: what it lacks is not lost.
+func TestVerifyBelievesThePrimaryAlone(t *testing.T) {
+	primary, replica := replicated(t)
+	r := Start("t", Config{Address: primary.address, IntervalMicroseconds: 1000})
+	for r.Progress().Acknowledged < 10 {
+		pause(t.Context(), time.Millisecond)
+	}
+	r.Stop()
+	replica.do(t, "REPLICAOF", "127.0.0.1", "1")
+	replica.do(t, "CONFIG", "SET", "replica-read-only", "no")
+	replica.do(t, "FLUSHALL")
+	r.config.Address = replica.address
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if v, err := r.Verify(ctx); !errors.Is(err, errNotPrimary) {
+		t.Errorf("read back from a replica: %+v, %v", v, err)
+	}
+	r.config.Address = primary.address
+	if v := verified(t, r); v.Lost != 0 || v.Acknowledged < 10 {
+		t.Errorf("read back from the primary: %+v", v)
 	}
 }

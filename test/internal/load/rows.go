@@ -145,6 +145,9 @@ func (r *rows) get(ctx context.Context, keys []string) ([]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	if r.conn.PgConn().ParameterStatus("in_hot_standby") == "on" { // each server tells since PostgreSQL 14
+		return nil, errNotPrimary
+	}
 	found, err := r.conn.Query(ctx, "SELECT key, value FROM "+r.table+" WHERE key = ANY($1)", keys)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"net"
 	"testing"
 
@@ -33,6 +34,16 @@ func TestNoServerMayBeWrittenTo(t *testing.T) {
 	if err := r.ready(t.Context()); err == nil {
 		r.drop()
 		t.Error("connected to a standby")
+	}
+}
+
+func TestStandbyIsNotReadBack(t *testing.T) {
+	for standby, want := range map[string]bool{"on": true, "off": false} {
+		r := &rows{config: Config{Address: pretend(t, standby).Addr().String(), Engine: PostgreSQL, User: "u", Database: "d"}.WithDefaults(), dialled: func() {}, made: true}
+		if _, err := r.get(t.Context(), []string{"a"}); errors.Is(err, errNotPrimary) != want {
+			t.Errorf("in hot standby %s: %v", standby, err)
+		}
+		r.drop()
 	}
 }
 
@@ -83,6 +94,7 @@ func serve(conn net.Conn, readOnly string) {
 	}
 	ready := &pgproto3.ReadyForQuery{TxStatus: 'I'}
 	backend.Send(&pgproto3.AuthenticationOk{})
+	backend.Send(&pgproto3.ParameterStatus{Name: "in_hot_standby", Value: readOnly})
 	backend.Send(ready)
 	for backend.Flush() == nil {
 		message, err := backend.Receive()

@@ -10,7 +10,7 @@ import (
 type store interface {
 	// set writes one key. sent says whether the write may have reached the service.
 	set(ctx context.Context, key, value string) (sent bool, err error)
-	// get returns the values of keys in their order, "" for one that is missing.
+	// get returns the values of keys on the primary in their order, "" for one that is missing.
 	get(ctx context.Context, keys []string) ([]string, error)
 	cleaner
 }
@@ -34,8 +34,18 @@ func (c Config) store(dialled func()) store {
 	return &link{config: c, dialled: dialled}
 }
 
+// errNotPrimary: a node whose routes are behind leads to the former primary, and what that one lacks as a replica is not lost.
+var errNotPrimary = errors.New("the server that was reached is not the primary")
+
 // get implements store.
 func (l *link) get(ctx context.Context, keys []string) ([]string, error) {
+	role, err := l.try(ctx, []string{"ROLE"})
+	if err != nil {
+		return nil, err
+	}
+	if len(role) == 0 || role[0] != "master" {
+		return nil, errNotPrimary
+	}
 	replies, err := l.try(ctx, append([]string{"MGET"}, keys...))
 	if err != nil {
 		return nil, err
