@@ -25,6 +25,8 @@ type Redis struct {
 	// OnWait says how many replicas confirm; nil: as many as asked for. OnGet may find something else than there is.
 	OnWait func(n int) int
 	OnGet  func(key, value string) string
+	// Replica: it says that it is one.
+	Replica bool
 
 	// mu is held while the functions above are called.
 	mu          sync.Mutex
@@ -128,6 +130,9 @@ func (s *Redis) do(args []string) string {
 		}
 		return answer
 	case "ROLE":
+		if s.Replica {
+			return "*1\r\n$5\r\nslave\r\n"
+		}
 		return "*1\r\n$6\r\nmaster\r\n"
 	case "MGET":
 		out := fmt.Sprintf("*%d\r\n", len(args)-1)

@@ -141,22 +141,16 @@ func TestFailuresOfConnectingAreNeverUnknown(t *testing.T) {
 
 // A route that is behind leads to a former primary, which has not copied anything yet: what it lacks is not lost.
 func TestVerifyBelievesThePrimaryAlone(t *testing.T) {
-	primary, replica := replicated(t)
-	r := Start("t", Config{Address: primary.address, IntervalMicroseconds: 1000})
-	for r.Progress().Acknowledged < 10 {
-		pause(t.Context(), time.Millisecond)
-	}
-	r.Stop()
-	replica.do(t, "REPLICAOF", "127.0.0.1", "1")
-	replica.do(t, "CONFIG", "SET", "replica-read-only", "no")
-	replica.do(t, "FLUSHALL")
-	r.config.Address = replica.address
+	primary, replica := fake.Serve(t, kept), fake.Serve(t, kept)
+	replica.Replica = true
+	r, _ := run(t, primary, func(p Progress) bool { return p.Acknowledged >= 10 })
+	r.config.Address = replica.Address
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if v, err := r.Verify(ctx); !errors.Is(err, errNotPrimary) {
 		t.Errorf("read back from a replica: %+v, %v", v, err)
 	}
-	r.config.Address = primary.address
+	r.config.Address = primary.Address
 	if v := verified(t, r); v.Lost != 0 || v.Acknowledged < 10 {
 		t.Errorf("read back from the primary: %+v", v)
 	}
