@@ -41,9 +41,7 @@ func space(t *testing.T, name string) string {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := kubectl(t, "", "get", "rsvc,fo,pods,endpointslices", "-n", ns.Name)
-			events, _ := kubectl(t, "", "get", "events", "-n", ns.Name, "--field-selector=type=Warning")
-			t.Logf("namespace %s is left as it is:\n%s\n%s", ns.Name, out, events)
+			aftermath(t, ns.Name)
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -77,13 +75,6 @@ func removeNamespace(t *testing.T, ctx context.Context, name string) {
 		err := cluster.Get(ctx, client.ObjectKeyFromObject(ns), ns)
 		return apierrors.IsNotFound(err), fmt.Sprintf("%v", ns.Status.Conditions), client.IgnoreNotFound(err)
 	}))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // shortLease is a policy under which a silent primary is replaced soon.

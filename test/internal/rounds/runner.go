@@ -105,7 +105,7 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 		record.To, record.ToNode, record.Epoch = now.Member, now.Node, now.Epoch
 	}
 	if err != nil {
-		return fmt.Errorf("%s of %s: %w", record.Fault, old.Member, err)
+		return fmt.Errorf("%s of %s: %w%s", record.Fault, old.Member, err, r.refusal(ctx, record.Failover))
 	}
 	return r.recorded(ctx, record)
 }
@@ -178,6 +178,19 @@ func (r Runner) Switchover(ctx context.Context, target string) (string, error) {
 	return request.Name, nil
 }
 
+// refusal is why a request failed, as the end of a sentence; empty: it did not, or there is none.
+func (r Runner) refusal(ctx context.Context, name string) string {
+	var fo v1alpha1.Failover
+	if name == "" || r.Service.Get(ctx, client.ObjectKey{Namespace: r.Service.Namespace, Name: name}, &fo) != nil {
+		return ""
+	}
+	stalled := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionStalled)
+	if stalled == nil || stalled.Status != metav1.ConditionTrue {
+		return ""
+	}
+	return fmt.Sprintf("; Failover %s is stalled: %s: %s", name, stalled.Reason, stalled.Message)
+}
+
 // recorded finds the Failover that tells how this change went.
 func (r Runner) recorded(ctx context.Context, record *Record) error {
 	if r.OperatorOff {
@@ -192,10 +205,6 @@ func (r Runner) recorded(ctx context.Context, record *Record) error {
 		seen := fmt.Sprintf("none of %d Failovers has that epoch and a timeline", len(all.Items))
 		for i := range all.Items {
 			fo := &all.Items[i]
-			if fo.Name == record.Failover && meta.IsStatusConditionTrue(fo.Status.Conditions, v1alpha1.ConditionStalled) {
-				stalled := meta.FindStatusCondition(fo.Status.Conditions, v1alpha1.ConditionStalled)
-				seen = fmt.Sprintf("Failover %s is stalled: %s: %s", fo.Name, stalled.Reason, stalled.Message)
-			}
 			if fo.Spec.ServiceRef.Name != r.Service.Name || fo.Status.Epoch != record.Epoch || len(fo.Status.Timeline) == 0 {
 				continue
 			}
@@ -208,7 +217,7 @@ func (r Runner) recorded(ctx context.Context, record *Record) error {
 			}
 			return true, "", nil
 		}
-		return false, seen, nil
+		return false, seen + r.refusal(ctx, record.Failover), nil
 	})
 }
 
