@@ -13,6 +13,7 @@ import (
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/wire"
 	"understudy.dev/understudy/internal/workload"
 )
 
@@ -182,4 +183,44 @@ func TestVolumesDoNotShrink(t *testing.T) {
 			return ""
 		})
 	}
+}
+
+// TestVolumesThatAreFull: which, how much is left, what gives them room, and who has some; the service goes on, and nothing is held up.
+func TestVolumesThatAreFull(t *testing.T) {
+	s := newStage(t)
+	class := s.class(false)
+	svc := persistent(s)
+	s.create(svc)
+	s.claim("data", "db", 0, s.namespace, "1Gi")
+	s.claim("data", "db", 1, s.namespace, "1Gi")
+	s.claim("wal", "db", 2, s.namespace, "1Gi")
+	pods := s.serve("db")
+	s.healthy("db")
+	full := func(volume string, base func(*wire.Status)) func(*wire.Status) {
+		return func(st *wire.Status) {
+			base(st)
+			st.Full = []wire.Full{{Volume: volume, Least: 14 << 20, Size: 280 << 20}}
+		}
+	}
+	s.says(pods[0], full("data", serving(1)))
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "spec.storage.size: PersistentVolumeClaim data-db-0: less than 14 MiB of 280 MiB left", "refuses writes",
+		"remove data", class.Name, "allowVolumeExpansion", "db-1 has room", "Switchover")
+	s.stillAvailable("db")
+	s.says(pods[1], full("data", following(1)))
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "data-db-0, data-db-1:", "db-2 has room")
+	s.says(pods[2], full("wal", following(1)))
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "data-db-0, data-db-1:", "spec.storage.wal.size: PersistentVolumeClaim wal-db-2:")
+	s.says(pods[0], serving(1))
+	s.says(pods[1], following(1))
+	grows := true
+	class.AllowVolumeExpansion = &grows
+	if err := api.Update(s.ctx, class); err != nil {
+		t.Fatal(err)
+	}
+	s.says(pods[2], full("wal", func(st *wire.Status) { following(1)(st); st.Message = "looked at anew" }))
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "raise spec.storage.wal.size, which is 1Gi", class.Name, "lets volumes grow")
+	s.change("db", svc, func() { svc.Spec.Storage.WAL.Size = resource.MustParse("3Gi") })
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "it is to grow from 1Gi to 3Gi", "kubectl describe pvc wal-db-2")
+	s.says(pods[2], following(1))
+	s.condition("db", v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNotStalled)
 }

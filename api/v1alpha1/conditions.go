@@ -59,6 +59,8 @@ const (
 	ReasonFieldNotSupported = "FieldNotSupported"
 	// ReasonVolumeCannotGrow: a larger size is asked for than the storage gives.
 	ReasonVolumeCannotGrow = "VolumeCannotGrow"
+	// ReasonVolumeFull: a member's volume has hardly any room left.
+	ReasonVolumeFull = "VolumeFull"
 	// ReasonPodRefused: a pod was refused or changed at admission so that it cannot be a member.
 	ReasonPodRefused = "PodRefused"
 	// ReasonDataFound: a new service found data on its volumes and does not guess whose it is.

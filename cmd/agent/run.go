@@ -108,7 +108,7 @@ func assemble(log logr.Logger) (agent.Host, error) {
 		Options: agent.Options{
 			Config: config, LoadConfig: load, Self: failover.Run{Member: member, PodUID: uid, BootID: failover.BootID(boot, uuid.NewString())}, Ordinal: ordinal,
 			IPs: ips, Node: os.Getenv("NODE_NAME"), Binary: "/proc/self/exe", Log: log, NewID: uuid.NewString,
-			Engine: adapter, Pooler: poolerOf(config),
+			Engine: adapter, Pooler: poolerOf(config), Rooms: roomsOf(config),
 		},
 		Kube: kube, Identity: identity, StateDir: names.StateDir, DataDir: names.DataDir,
 	}, nil

@@ -75,7 +75,7 @@ func storageProblems(svc *v1alpha1.ReplicatedService, set *appsv1.StatefulSet) [
 	var out []Problem
 	for _, claim := range set.Spec.VolumeClaimTemplates {
 		field, size, class := "spec.storage", &storage.Size, &storage.StorageClassName
-		if claim.Name == workload.WALVolume {
+		if claim.Name == names.WALVolume {
 			if storage.WAL == nil {
 				continue // the API server refuses to remove it
 			}

@@ -17,7 +17,6 @@ import (
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/apply"
 	"understudy.dev/understudy/internal/names"
-	"understudy.dev/understudy/internal/workload"
 )
 
 // askClassAgain is when a storage class that allows no expansion is read again: classes are not watched.
@@ -33,9 +32,9 @@ func wantedSizes(storage *v1alpha1.StorageSpec) []wantedSize {
 	if storage == nil {
 		return nil
 	}
-	out := []wantedSize{{workload.DataVolume, "spec.storage.size", storage.Size}}
+	out := []wantedSize{{names.DataVolume, "spec.storage.size", storage.Size}}
 	if storage.WAL != nil {
-		out = append(out, wantedSize{workload.WALVolume, "spec.storage.wal.size", storage.WAL.Size})
+		out = append(out, wantedSize{names.WALVolume, "spec.storage.wal.size", storage.WAL.Size})
 	}
 	return out
 }
@@ -105,19 +104,26 @@ func (s *scope) growing(claim *corev1.PersistentVolumeClaim, want wantedSize) *P
 
 // expandable says why a volume cannot grow, or nothing.
 func (r *Reconciler) expandable(ctx context.Context, claim *corev1.PersistentVolumeClaim, want wantedSize) (*Problem, error) {
-	name := ptr.Deref(claim.Spec.StorageClassName, "")
-	class := &storagev1.StorageClass{}
-	if name != "" { // not a volume that somebody made by hand
-		if err := client.IgnoreNotFound(r.Live.Get(ctx, types.NamespacedName{Name: name}, class)); err != nil {
-			return nil, fmt.Errorf("reading StorageClass %s: %w", name, err)
-		}
-	}
-	if ptr.Deref(class.AllowVolumeExpansion, false) {
-		return nil, nil
+	grows, err := r.grows(ctx, claim)
+	if grows || err != nil {
+		return nil, err
 	}
 	have := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 	return &Problem{Reason: v1alpha1.ReasonVolumeCannotGrow, Message: fmt.Sprintf(
 		"%s: PersistentVolumeClaim %s stays at %s instead of %s, since StorageClass %q does not allow volumes to grow: set allowVolumeExpansion: "+
 			"true on it if its driver can, or make a new service with larger volumes and move the data", want.field, claim.Name, have.String(),
-		want.size.String(), name)}, nil
+		want.size.String(), ptr.Deref(claim.Spec.StorageClassName, ""))}, nil
+}
+
+// grows reports whether a claim's class lets volumes grow. One that somebody made by hand has none.
+func (r *Reconciler) grows(ctx context.Context, claim *corev1.PersistentVolumeClaim) (bool, error) {
+	name := ptr.Deref(claim.Spec.StorageClassName, "")
+	if name == "" {
+		return false, nil
+	}
+	class := &storagev1.StorageClass{}
+	if err := client.IgnoreNotFound(r.Live.Get(ctx, types.NamespacedName{Name: name}, class)); err != nil {
+		return false, fmt.Errorf("reading StorageClass %s: %w", name, err)
+	}
+	return ptr.Deref(class.AllowVolumeExpansion, false), nil
 }

@@ -29,6 +29,8 @@ type Options struct {
 	Engine  engine.Engine
 	// LoadConfig reads the configuration anew, for what of it may change while the agent runs; nil: nothing may.
 	LoadConfig func() (agentconfig.Config, error)
+	// Rooms asks each volume that outlives the pod how much it has left, which may take as long as it likes; nil: there is none.
+	Rooms func() []Room
 	// Pooler holds clients back during a handover; nil: there is none.
 	Pooler  Pooler
 	Kube    Kube
@@ -61,7 +63,7 @@ type Agent struct {
 	ordered      []*Link           // the same, by member: what is sent to all is sent in one order
 	data         DataRecord
 	proc         engineRun
-	doing        map[failover.ActionKind]bool
+	doing        doing
 	notes        string // the last ones logged
 	pushed       wire.Status
 	publishNext  failover.Instant
@@ -69,6 +71,7 @@ type Agent struct {
 	history      []wire.Takeover
 	served       wire.Served // the last epoch this member served
 	kept         *wire.Lost  // what the last data that was replaced had more
+	full         []wire.Full // volumes with hardly any room left
 	handover     *handover
 	fencing      bool
 	release      failover.Release // what to add to the next Released
@@ -105,7 +108,7 @@ type Agent struct {
 
 // New makes an agent; Begin is to be called before anything else.
 func New(o Options) *Agent {
-	a := &Agent{Options: o, out: map[string]*Link{}, pods: map[string]string{}, doing: map[failover.ActionKind]bool{}}
+	a := &Agent{Options: o, out: map[string]*Link{}, pods: map[string]string{}}
 	a.disk = lane{world: o.World, limit: 64}
 	a.orders = lane{world: o.World, limit: 64}
 	return a
@@ -133,6 +136,7 @@ func (a *Agent) Begin() error {
 	a.settleImport()
 	a.probeAgain()
 	a.watchConfig()
+	a.watchRoom()
 	return nil
 }
 

@@ -43,17 +43,17 @@ func (a *Agent) claimData(epoch failover.Epoch, then func(error)) {
 // replaceData lets the engine replace its data by the primary's. What this member had counts for nothing from here on, and that is
 // on disk before anything of it is gone: it must not come back and claim what it no longer has (rule SyncQuorum).
 func (a *Agent) replaceData() {
-	if a.doing[failover.Follow] || a.fencing {
+	if a.doing.is(failover.Follow) || a.fencing {
 		return
 	}
-	a.doing[failover.Follow] = true // the engine is at it
+	done := a.doing.begin(failover.Follow) // the engine is at it
 	a.Log.Info("Its data is replaced by the primary's", "had", a.obs.Engine.Position)
 	e := &a.obs.Engine
 	had := engine.Had{Epoch: int64(e.Position.DataEpoch), Primary: e.Position.Whole}
 	a.data = DataRecord{DataID: a.NewID(), Lost: a.data.Lost}
 	e.Position, e.DataID, e.History, e.LinkUp = failover.Position{}, a.data.DataID, "", false
 	a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
-	record, done := a.data, func() { delete(a.doing, failover.Follow) }
+	record := a.data
 	var err error
 	replace := func() {
 		if !a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Replace(ctx, had) }, func() {

@@ -148,7 +148,7 @@ func TestDoesNotOpenWhatWasOvertakenDuringTheClaim(t *testing.T) {
 	s.pass(2 * time.Second)
 	s.did("save data 1")
 	s.never("promote")
-	if s.a.doing[failover.Open] {
+	if s.a.doing.is(failover.Open) {
 		t.Error("it would never open anything again")
 	}
 }

@@ -85,7 +85,7 @@ func (a *Agent) recallData() error {
 
 // startEngine starts the guard, if none runs, and then the engine, which nobody outside the pod can reach yet.
 func (a *Agent) startEngine(now failover.Instant) {
-	if a.fencing || a.doing[failover.StartEngine] {
+	if a.fencing || a.doing.is(failover.StartEngine) {
 		return
 	}
 	if wait := a.proc.notBefore.Sub(now); wait > 0 {
@@ -99,7 +99,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 	if a.Engine.Listens() {
 		a.endRelay()
 	}
-	a.doing[failover.StartEngine] = true
+	done := a.doing.begin(failover.StartEngine)
 	a.proc.early = nil
 	a.proc.gen++
 	gen, pid, fences, step := a.proc.gen, 0, a.fences.Load(), false
@@ -124,7 +124,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 		}
 		kept = a.lookKept()
 	}, func() {
-		delete(a.doing, failover.StartEngine)
+		done()
 		a.proc.step, a.proc.meant = step, false
 		a.noteRefusal(pid, step, err)
 		a.noteKept(kept)
@@ -132,7 +132,7 @@ func (a *Agent) startEngine(now failover.Instant) {
 		a.lookOut(gen, gone)
 	})
 	if !ok {
-		delete(a.doing, failover.StartEngine)
+		done()
 	}
 }
 
@@ -211,7 +211,7 @@ func (a *Agent) OnExit(e supervisor.Exit) {
 	case e.PID == a.proc.pid:
 		a.proc.meant = a.proc.meant || (a.proc.step && e.Status.Exited() && e.Status.ExitStatus() == 0)
 		a.onEngineEnded(e.String())
-	case a.doing[failover.StartEngine] && len(a.proc.early) < 64:
+	case a.doing.is(failover.StartEngine) && len(a.proc.early) < 64:
 		a.proc.early = append(a.proc.early, e)
 	}
 }
@@ -279,10 +279,7 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 	a.Guard.Ended() // it was killed with the rest; the next engine gets a new one first
 	a.Guard.Disarm()
 	a.orders.reset()
-	for _, kind := range []failover.ActionKind{failover.StartEngine, failover.Follow, failover.Open, failover.HandOver,
-		failover.Configure, failover.Detach} {
-		delete(a.doing, kind)
-	}
+	a.doing.end(failover.StartEngine, failover.Follow, failover.Open, failover.HandOver, failover.Configure, failover.Detach)
 	if !a.Engine.Persistent() {
 		a.data = DataRecord{}
 	}

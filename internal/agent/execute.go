@@ -74,15 +74,15 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 
 // remember makes a promise durable.
 func (a *Agent) remember(action failover.Action) {
-	if a.doing[failover.Remember] {
+	if a.doing.is(failover.Remember) {
 		return
 	}
-	a.doing[failover.Remember] = true
+	done := a.doing.begin(failover.Remember)
 	d := *action.Durable
 	a.persist(func() *failover.Durable {
 		d.Given = a.obs.MergeGiven(d.Given) // what was noted since the decision stays
 		return &d
-	}, func(error) { delete(a.doing, failover.Remember) })
+	}, func(error) { done() })
 }
 
 // persist puts on disk what compute asks for when the disk's turn comes; nil: nothing.
@@ -113,7 +113,7 @@ func (a *Agent) persist(compute func() *failover.Durable, then func(error)) {
 
 // follow points the engine at the new primary, unless it follows that address already.
 func (a *Agent) follow(action failover.Action) {
-	if a.doing[failover.Follow] || a.fencing {
+	if a.doing.is(failover.Follow) || a.fencing {
 		return
 	}
 	e := &a.obs.Engine
@@ -121,30 +121,30 @@ func (a *Agent) follow(action failover.Action) {
 		e.FollowingEpoch = action.Epoch // the same run renumbered itself; the link never broke
 		return
 	}
-	a.doing[failover.Follow] = true
+	done := a.doing.begin(failover.Follow)
 	var err error
 	ok := a.orders.decide(orderTimeout, func() (work, func()) {
 		if a.obs.Tenure != nil || a.obs.Durable.Promise > action.Epoch {
-			return nil, func() { delete(a.doing, failover.Follow) } // won or promised since
+			return nil, done // won or promised since
 		}
 		a.endRelay()
-		return func(ctx context.Context) { err = a.Engine.Follow(ctx, action.Address) }, func() { a.onFollowing(action, err) }
+		return func(ctx context.Context) { err = a.Engine.Follow(ctx, action.Address) }, func() { a.onFollowing(action, err, done) }
 	})
 	if !ok {
-		delete(a.doing, failover.Follow)
+		done()
 	}
 }
 
-func (a *Agent) onFollowing(action failover.Action, err error) {
+func (a *Agent) onFollowing(action failover.Action, err error, done func()) {
 	if err != nil {
 		a.forgetUpstream()
-		a.World.After(a.followAgain(action.Run, err), func() { delete(a.doing, failover.Follow) })
+		a.World.After(a.followAgain(action.Run, err), done)
 		if !errors.Is(err, engine.ErrLoading) {
 			a.Log.Error(err, "The engine could not be told to follow", "primary", action.Run.Member, "again in", a.proc.followPause)
 		}
 		return
 	}
-	delete(a.doing, failover.Follow)
+	done()
 	a.noteRejoin(nil)
 	if a.obs.Durable.Promise > action.Epoch {
 		a.detach(0, func(bool) {}) // a promise came between
@@ -251,7 +251,7 @@ func (a *Agent) upstreamAddress() string {
 // arm moves the guard's instant forward while the engine is open or being opened.
 func (a *Agent) arm() {
 	t := a.obs.Tenure
-	if t == nil || a.fencing || (!t.Opened && !a.doing[failover.Open]) {
+	if t == nil || a.fencing || (!t.Opened && !a.doing.is(failover.Open)) {
 		return
 	}
 	if until := a.obs.ServeUntil(); until > 0 {
@@ -261,10 +261,10 @@ func (a *Agent) arm() {
 
 // open promotes the engine under the guard, routes clients to it and tells the replicas.
 func (a *Agent) open(action failover.Action) {
-	if a.doing[failover.Open] || a.fencing || a.Guard.PID() == 0 {
+	if a.doing.is(failover.Open) || a.fencing || a.Guard.PID() == 0 {
 		return
 	}
-	a.doing[failover.Open] = true
+	done := a.doing.begin(failover.Open)
 	a.endRelay()
 	a.stamp(stepConfirmed)
 	a.arm()
@@ -275,13 +275,13 @@ func (a *Agent) open(action failover.Action) {
 	var report engine.Report
 	promote := func() {
 		ok := a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, wanted) }, func() {
-			delete(a.doing, failover.Open)
+			done()
 			a.proc.quorum = wanted
 			a.obs.Engine.History, a.obs.Engine.HistoryFrom = report.History, report.Offset
 			a.onOpened(action.Epoch, err)
 		})
 		if !ok {
-			delete(a.doing, failover.Open)
+			done()
 			a.onOpened(action.Epoch, errBusy)
 		}
 	}
@@ -290,7 +290,7 @@ func (a *Agent) open(action failover.Action) {
 			promote()
 			return
 		}
-		delete(a.doing, failover.Open)
+		done()
 		if !errors.Is(err, errOvertaken) {
 			a.fence("the epoch of its data could not be made durable: " + err.Error())
 		}
@@ -322,13 +322,12 @@ func (a *Agent) onOpened(epoch failover.Epoch, err error) {
 
 // begin starts an attempt once the engine's position is known as it is after the old primary's last byte.
 func (a *Agent) begin(now failover.Instant, action failover.Action) bool {
-	if a.doing[failover.Begin] {
+	if a.doing.is(failover.Begin) {
 		return false
 	}
 	released := a.obs.HolderReleased(now) // then promises are asked for at once, and each comes with a fresh position
 	if !released && a.proc.probedAt < action.Detected && now.Sub(action.Detected) < 20*time.Millisecond {
-		a.doing[failover.Begin] = true
-		a.probe(func() { delete(a.doing, failover.Begin) })
+		a.probe(a.doing.begin(failover.Begin))
 		return false
 	}
 	a.attempts++
@@ -358,7 +357,7 @@ func (a *Agent) askPromises(now failover.Instant) {
 
 // grant swaps the Lease under the very version that promises and evidence were collected under (rule SameVersion).
 func (a *Agent) grant(now failover.Instant, action failover.Action) {
-	if a.doing[failover.Grant] {
+	if a.doing.is(failover.Grant) {
 		a.wakeIn(10 * time.Millisecond) // the last swap's pause is not over; the attempt stays where it is
 		return
 	}
@@ -374,10 +373,10 @@ func (a *Agent) grant(now failover.Instant, action failover.Action) {
 
 // swap writes the Lease by compare-and-swap. A lost answer is read back, never assumed.
 func (a *Agent) swap(kind failover.ActionKind, l failover.Lease) {
-	if a.doing[kind] {
+	if a.doing.is(kind) {
 		return
 	}
-	a.doing[kind] = true
+	done := a.doing.begin(kind)
 	var written, read failover.Lease
 	var err, readErr error
 	sent := a.now()
@@ -389,7 +388,7 @@ func (a *Agent) swap(kind failover.ActionKind, l failover.Lease) {
 	readBack := func(ctx context.Context) { read, readErr = a.Kube.ReadLease(ctx) }
 	a.World.Beside(apiTimeout, swap, func() {
 		if err == nil {
-			a.onSwapped(kind, written, nil)
+			a.onSwapped(kind, written, nil, done)
 			if kind == failover.Renew || kind == failover.Renumber {
 				a.obs.OnRenewed(a.now(), sent)
 				a.arm()
@@ -400,23 +399,22 @@ func (a *Agent) swap(kind failover.ActionKind, l failover.Lease) {
 			if readErr == nil {
 				a.OnLease(read, true)
 			}
-			a.onSwapped(kind, failover.Lease{}, err)
+			a.onSwapped(kind, failover.Lease{}, err, done)
 		})
 	})
 }
 
-func (a *Agent) onSwapped(kind failover.ActionKind, written failover.Lease, err error) {
+func (a *Agent) onSwapped(kind failover.ActionKind, written failover.Lease, err error, done func()) {
 	now := a.now()
-	unmark := func() { delete(a.doing, kind) }
 	if err != nil {
 		a.Log.Info("The Lease was not written", "action", kind, "why", err.Error())
 		if at := a.obs.Attempt; kind == failover.Grant && at != nil && at.Phase == failover.PhaseGranting {
 			a.obs.GiveUp(now, 0)
 		}
-		a.World.After(100*time.Millisecond, unmark) // a slow or absent API server is not hammered
+		a.World.After(100*time.Millisecond, done) // a slow or absent API server is not hammered
 		return
 	}
-	unmark()
+	done()
 	a.OnLease(written, true)
 }
 
@@ -445,9 +443,9 @@ func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) engine.Quorum 
 
 // leaveService cuts the engine off: the Lease does not list this member any more.
 func (a *Agent) leaveService() {
-	if a.doing[failover.Detach] || a.fencing {
+	if a.doing.is(failover.Detach) || a.fencing {
 		return
 	}
-	a.doing[failover.Detach] = true
-	a.detach(0, func(bool) { delete(a.doing, failover.Detach) })
+	done := a.doing.begin(failover.Detach)
+	a.detach(0, func(bool) { done() })
 }

@@ -238,7 +238,7 @@ func (a *Agent) endIfDone() {
 	if a.proc.pid != 0 {
 		a.fence("its pod is being ended")
 	}
-	if a.fencing || a.doing[failover.StartEngine] {
+	if a.fencing || a.doing.is(failover.StartEngine) {
 		return
 	}
 	if left := relayLinger - now.Sub(a.fencedAt); a.relaying != 0 && succeeded && left > 0 {

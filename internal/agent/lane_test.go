@@ -53,7 +53,7 @@ func TestFullQueueOfAnOpening(t *testing.T) {
 					t.Error("it said that it is open")
 				}
 			}
-			if s.a.doing[failover.Open] {
+			if s.a.doing.is(failover.Open) {
 				t.Error("it would never open anything again")
 			}
 			if took := s.now.Sub(asked); took > 500*time.Millisecond {
@@ -105,7 +105,7 @@ func TestFullQueueIsTriedAgain(t *testing.T) {
 			room()
 			asked := s.now
 			s.until(c.want, func() bool { return s.count(c.want) > before })
-			s.until("it is done", func() bool { return !s.a.doing[c.kind] })
+			s.until("it is done", func() bool { return !s.a.doing.is(c.kind) })
 			if took := s.now.Sub(asked); took > 2*time.Second {
 				t.Errorf("it took %s: not before all was begun anew for another reason", took)
 			}
@@ -192,7 +192,7 @@ func TestConfigureIsCarriedOutInTheEnd(t *testing.T) {
 		"when the policy changes while it is promoted": func(s *stage) {
 			s.shut["promote"] = true
 			s.deaf(false)
-			s.until("it is being promoted", func() bool { return s.a.doing[failover.Open] })
+			s.until("it is being promoted", func() bool { return s.a.doing.is(failover.Open) })
 			s.demand(2)
 			s.shut["promote"] = false
 		},

@@ -55,23 +55,23 @@ func (a *Agent) reconfigure() {
 
 // configure tells the engine how many replicas it needs, and notes it when that is done.
 func (a *Agent) configure(quorum int) {
-	if a.doing[failover.Configure] {
+	if a.doing.is(failover.Configure) {
 		return
 	}
-	a.doing[failover.Configure] = true
+	done := a.doing.begin(failover.Configure)
 	wanted := a.engineQuorum(quorum)
 	var err error
 	ok := a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Configure(ctx, wanted) }, func() {
 		if err != nil {
 			a.Log.Error(err, "The engine could not be configured", "minReplicasToWrite", wanted.Replicas)
-			a.World.After(time.Second, func() { delete(a.doing, failover.Configure) }) // an engine that refuses is not hammered
+			a.World.After(time.Second, done) // an engine that refuses is not hammered
 			return
 		}
-		delete(a.doing, failover.Configure)
+		done()
 		a.obs.Engine.Quorum, a.proc.quorum = quorum, wanted
 	})
 	if !ok {
-		delete(a.doing, failover.Configure)
+		done()
 	}
 }
 

@@ -102,7 +102,7 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 	if at < a.proc.toldAt {
 		return // it may speak of what was before the last order
 	}
-	if a.doing[failover.Open] {
+	if a.doing.is(failover.Open) {
 		return // in the middle of the promotion, half of this may be of before it: the end of that order says what it has, and in which history
 	}
 	if e.Writable && !r.Primary {
@@ -113,7 +113,7 @@ func (a *Agent) onProbe(at failover.Instant, r engine.Report, err error) {
 		a.fence("its engine was made a primary behind the agent's back")
 		return
 	}
-	if up := a.proc.upstream; !r.Primary && up != "" && r.Upstream != up && !a.doing[failover.Follow] {
+	if up := a.proc.upstream; !r.Primary && up != "" && r.Upstream != up && !a.doing.is(failover.Follow) {
 		a.Log.Info("The engine follows somebody else than it was told", "told", up, "follows", r.Upstream)
 		a.forgetUpstream()
 	}

@@ -87,7 +87,7 @@ func (a *Agent) EngineAnswers() bool {
 func sameStatus(a, b wire.Status) bool {
 	return a.Run == b.Run && a.Epoch == b.Epoch && a.Role == b.Role && a.State == b.State && a.Message == b.Message &&
 		a.HasData == b.HasData && a.Running == b.Running && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
-		same(a.Stuck, b.Stuck) && same(a.Lost, b.Lost) && a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) &&
+		same(a.Stuck, b.Stuck) && same(a.Lost, b.Lost) && a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) && slices.Equal(a.Full, b.Full) &&
 		a.Serving == b.Serving && a.Routed == b.Routed && a.Eligible == b.Eligible && a.Reason == b.Reason &&
 		slices.EqualFunc(a.Takeovers, b.Takeovers, func(x, y wire.Takeover) bool {
 			return x.Epoch == y.Epoch && maps.Equal(x.Steps, y.Steps)
@@ -113,7 +113,7 @@ func (a *Agent) Status() wire.Status {
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
 		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history,
 		Configured: a.tuned.Judged, Refused: limited(a.tuned.Refused), PendingRestart: len(a.tuned.RestartFor) > 0, RestartFor: a.tuned.RestartFor,
-		Stuck: a.stuck(), Lost: a.lost()}
+		Stuck: a.stuck(), Lost: a.lost(), Full: a.full}
 	if a.served.Epoch > 0 && !s.Serving {
 		served := a.served
 		s.Served = &served
@@ -173,10 +173,12 @@ func (a *Agent) trouble() string {
 		return a.proc.lastError
 	case a.astray():
 		return a.proc.rejoin.Error()
-	case a.obs.Engine.Message == "":
+	case a.obs.Engine.Message != "":
+		return a.obs.Engine.Message
+	case a.tuned.Refused != "":
 		return a.tuned.Refused
 	default:
-		return a.obs.Engine.Message
+		return a.fullVolumes()
 	}
 }
 
@@ -197,5 +199,5 @@ func (a *Agent) Has() (failover.Position, string) { return a.obs.Engine.Position
 // Dump is all it knows, for a test that failed.
 func (a *Agent) Dump() string {
 	return fmt.Sprintf("engine %+v heard %+v durable %+v doing %v fencing %t orders busy %t queued %d links %d proc %+v", a.obs.Engine, a.obs.Heard, a.obs.Durable,
-		a.doing, a.fencing, a.orders.busy, len(a.orders.queue), len(a.links), a.proc)
+		a.doing.begun, a.fencing, a.orders.busy, len(a.orders.queue), len(a.links), a.proc)
 }

@@ -25,6 +25,9 @@ func Digest(s *wire.Status) string {
 	if s.Stuck != nil {
 		fmt.Fprintf(&b, "|stuck %s", *s.Stuck)
 	}
+	if len(s.Full) > 0 {
+		fmt.Fprintf(&b, "|full %v", s.Full)
+	}
 	if s.Lost != nil {
 		fmt.Fprintf(&b, "|lost %v", *s.Lost)
 	}

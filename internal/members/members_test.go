@@ -335,6 +335,7 @@ func TestDigest(t *testing.T) {
 		"a takeover":            {func(s *wire.Status) { s.Takeovers = []wire.Takeover{{Epoch: 2}} }, true},
 		"data":                  {func(s *wire.Status) { s.HasData = true }, true},
 		"a dead end":            {func(s *wire.Status) { s.Stuck = &wire.Stuck{Reason: "RejoinFailed"} }, true},
+		"a volume is full":      {func(s *wire.Status) { s.Full = []wire.Full{{Volume: "data", Least: 1, Size: 20}} }, true},
 		"what was kept aside":   {func(s *wire.Status) { s.Lost = &wire.Lost{Epoch: 3} }, true},
 		"a configuration":       {func(s *wire.Status) { s.Configured = "2" }, true},
 		"its refusal":           {func(s *wire.Status) { s.Refused = "too large" }, true},

@@ -29,10 +29,12 @@ const (
 	CertsDir = "/understudy/certs"
 	// SecretDir holds the engine's password under PasswordKey.
 	SecretDir = "/understudy/secret"
-	// DataDir is the engine's data volume.
-	DataDir = "/data"
-	// WALDir is the volume of PostgreSQL's WAL, where it has one of its own.
-	WALDir = "/wal"
+	// DataVolume and WALVolume are the claim templates of the engine's data and of PostgreSQL's WAL, where it has a volume of its own;
+	// DataDir and WALDir are where they are mounted.
+	DataVolume = "data"
+	DataDir    = "/data"
+	WALVolume  = "wal"
+	WALDir     = "/wal"
 	// ConfigKey is the key of the agent's configuration in its ConfigMap.
 	ConfigKey = "agent.json"
 	// PasswordKey is the file name of the engine's password below SecretDir.

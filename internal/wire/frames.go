@@ -3,6 +3,8 @@
 package wire
 
 import (
+	"fmt"
+
 	"understudy.dev/understudy/internal/failover"
 )
 
@@ -123,6 +125,8 @@ type Status struct {
 	Stuck *Stuck `json:"stuck,omitempty"`
 	// Lost is what its data had and the primary that it rejoined last has not; nil: nothing is known of that.
 	Lost *Lost `json:"lost,omitempty"`
+	// Full are the volumes that have hardly any room left.
+	Full []Full `json:"full,omitempty"`
 	// Lease as the member read it last, so that a lost one can be made anew.
 	Lease *failover.Lease `json:"lease,omitempty"`
 	// GuardLatenessMicros is the largest delay the guard saw between its instant and its own wake-up.
@@ -137,6 +141,18 @@ type Status struct {
 type Stuck struct {
 	Reason  string `json:"reason"` // of the condition Stalled
 	Message string `json:"message"`
+}
+
+// Full is a volume of which fewer than Least of Size bytes are left.
+type Full struct {
+	Volume string `json:"volume"` // the claim template's name
+	Least  int64  `json:"least"`
+	Size   int64  `json:"size"`
+}
+
+// String says it to people, in numbers that do not change all the time.
+func (f Full) String() string {
+	return fmt.Sprintf("less than %d MiB of %d MiB left", f.Least>>20, f.Size>>20)
 }
 
 // Lost is what a member's data had and the primary's has not.

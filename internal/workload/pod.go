@@ -61,13 +61,13 @@ func engineContainer(in Input) corev1.Container {
 			{Name: "config", MountPath: names.ConfigDir, ReadOnly: true},
 			{Name: "certs", MountPath: names.CertsDir, ReadOnly: true},
 			{Name: "secret", MountPath: names.SecretDir, ReadOnly: true},
-			{Name: DataVolume, MountPath: names.DataDir},
+			{Name: names.DataVolume, MountPath: names.DataDir},
 			{Name: "tmp", MountPath: "/tmp"},
 			{Name: "run", MountPath: names.RunDir},
 		},
 	}
 	if s := in.Service.Spec.Storage; s != nil && s.WAL != nil {
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: WALVolume, MountPath: names.WALDir})
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: names.WALVolume, MountPath: names.WALDir})
 	}
 	if t.Resources != nil {
 		c.Resources = *t.Resources
@@ -97,7 +97,7 @@ func volumes(in Input) []corev1.Volume {
 		passwords(in),
 	}
 	if in.Service.Spec.Storage == nil {
-		out = append(out, empty(DataVolume))
+		out = append(out, empty(names.DataVolume))
 	}
 	return out
 }

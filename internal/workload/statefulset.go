@@ -14,12 +14,6 @@ import (
 	"understudy.dev/understudy/internal/names"
 )
 
-// DataVolume and WALVolume are the names of a member's volumes, and of their claim templates.
-const (
-	DataVolume = "data"
-	WALVolume  = "wal"
-)
-
 // StatefulSet runs the members. Pods are replaced only when somebody deletes them, in an order that suits the service.
 func StatefulSet(in Input) *appsv1.StatefulSet {
 	svc := in.Service
@@ -51,9 +45,9 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 // claims has few labels on purpose: a StatefulSet's claim templates cannot be changed.
 func claims(svc *v1alpha1.ReplicatedService) []corev1.PersistentVolumeClaim {
 	s := svc.Spec.Storage
-	out := []corev1.PersistentVolumeClaim{claim(svc, DataVolume, s.Size, s.StorageClassName)}
+	out := []corev1.PersistentVolumeClaim{claim(svc, names.DataVolume, s.Size, s.StorageClassName)}
 	if s.WAL != nil {
-		out = append(out, claim(svc, WALVolume, s.WAL.Size, s.WAL.StorageClassName))
+		out = append(out, claim(svc, names.WALVolume, s.WAL.Size, s.WAL.StorageClassName))
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
+	naming "understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/load"
@@ -142,7 +143,7 @@ var disturbances = []disturbance{
 			return err
 		}
 		_ = s.grow(ctx) // it is refused, or ends the engine
-		return nil
+		return s.toldFull(ctx, s.primary.Member)
 	}, undoOnDisk("free"), changes, true},
 	{"ReplicasDiskFullAndPrimaryCrash", beyond, replicaFullAndCrash, undoOnDisk("free"), changes, true},
 }
@@ -184,6 +185,20 @@ func (s scene) disk(ctx context.Context, member, change string) error {
 		return s.f.Injector.Disk(ctx, s.node(member), claim.Spec.VolumeName, change)
 	}
 	return fmt.Errorf("finding the volume of %s: it has none", member)
+}
+
+// toldFull waits until a condition names a member's full volume and what gives it room.
+func (s scene) toldFull(ctx context.Context, member string) error {
+	claim := naming.Claim(naming.DataVolume, member)
+	return kube.Until(ctx, 30*time.Second, "condition Stalled to tell of "+claim+", which is full", func(ctx context.Context) (bool, string, error) {
+		obj, err := s.f.Service.Object(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		c := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionStalled)
+		told := strings.Contains(c.Message, "PersistentVolumeClaim "+claim+": less than") && strings.Contains(c.Message, "allowVolumeExpansion")
+		return c.Status == metav1.ConditionTrue && told, c.Reason + ": " + c.Message, nil
+	})
 }
 
 // replicaFullAndCrash fills a replica's disk, waits until the service's condition says so, and kills the primary's engine: the

@@ -1,0 +1,65 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"understudy.dev/understudy/internal/wire"
+)
+
+// Room is what a volume has and has left, in bytes.
+type Room struct {
+	Volume     string // the claim template's name
+	Size, Free int64
+}
+
+const (
+	// roomEvery is how often the volumes are asked.
+	roomEvery = 5 * time.Second
+	// roomShare of a volume is too little to be left, or roomMost of a large one: of these, a person can still do something about it.
+	roomShare = 20
+	roomMost  = 1 << 30
+)
+
+// watchRoom asks again and again how much the volumes have left. One that hangs is not asked again before it answers.
+func (a *Agent) watchRoom() {
+	if a.Rooms == nil {
+		return
+	}
+	var rooms []Room
+	a.World.Beside(0, func(context.Context) { rooms = a.Rooms() }, func() {
+		a.onRooms(rooms)
+		a.World.After(roomEvery, a.watchRoom)
+	})
+}
+
+// onRooms takes in what the volumes have left. One that had too little counts as full until it has twice as much; of one that does not say,
+// what was known holds on.
+func (a *Agent) onRooms(rooms []Room) {
+	for _, r := range rooms {
+		least := min(r.Size/roomShare, roomMost)
+		at := slices.IndexFunc(a.full, func(f wire.Full) bool { return f.Volume == r.Volume })
+		was := at >= 0
+		switch now := (wire.Full{Volume: r.Volume, Least: least, Size: r.Size}); {
+		case r.Size <= 0:
+		case r.Free < least && was:
+			a.full[at] = now
+		case r.Free < least:
+			a.full = append(slices.Clone(a.full), now)
+			a.Log.Info("A volume is nearly full", "volume", r.Volume, "freeBytes", r.Free, "sizeBytes", r.Size)
+		case was && r.Free >= 2*least:
+			a.full = slices.Delete(slices.Clone(a.full), at, at+1)
+			a.Log.Info("The volume has room again", "volume", r.Volume, "freeBytes", r.Free, "sizeBytes", r.Size)
+		}
+	}
+}
+
+// fullVolumes says which volumes have too little left, for people; empty: none.
+func (a *Agent) fullVolumes() string {
+	if len(a.full) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("its volume %s has %s", a.full[0].Volume, a.full[0])
+}
