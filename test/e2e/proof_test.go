@@ -10,6 +10,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -168,6 +170,7 @@ func zoneOutOfService(t *testing.T, f fixture) {
 	if now, err := f.Service.Primary(t.Context()); err != nil || now.Epoch != s.primary.Epoch {
 		t.Fatalf("%s took over in epoch %d without a majority and without proof: %v", now.Member, now.Epoch, err)
 	}
+	f.holdsOut(t, s)
 	untaint := cleanup(t, "taking the taints off", func(ctx context.Context) error { return taint(ctx, false, lost) })
 	must(t, taint(t.Context(), true, lost))
 	begun := time.Now()
@@ -180,6 +183,29 @@ func zoneOutOfService(t *testing.T, f fixture) {
 	untaint()
 	must(t, f.WaitHealthy(t.Context(), 5*time.Minute))
 	f.marked(t)
+}
+
+// holdsOut: while two of three members are gone, the budget lets nobody evict the third, and the conditions say that nobody serves and who is missing.
+func (f fixture) holdsOut(t *testing.T, s scene) {
+	t.Helper()
+	left := s.replicas[1]
+	pod := s.pods[left]
+	err := cluster.SubResource("eviction").Create(t.Context(), &pod, &policyv1.Eviction{})
+	if !apierrors.IsTooManyRequests(err) {
+		t.Errorf("the eviction of %s, the last of three, was answered with %v and not with 429", left, err)
+	}
+	must(t, kube.Until(t.Context(), time.Minute, "the conditions to say what is lost", func(ctx context.Context) (bool, string, error) {
+		obj, err := f.Service.Object(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		available := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionAvailable)
+		redundant := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionRedundant)
+		possible := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionFailoverPossible)
+		told := available.Status == metav1.ConditionFalse && redundant.Status == metav1.ConditionFalse && possible.Status == metav1.ConditionFalse &&
+			strings.Contains(possible.Message, s.replicas[0])
+		return told, fmt.Sprintf("%s; %s; %s", available.Message, redundant.Message, possible.Message), nil
+	}))
 }
 
 // taint declares nodes out of service, or takes that back.

@@ -28,6 +28,7 @@ func TestServices(t *testing.T) {
 	t.Run("Import", testImport)
 	t.Run("Scale", testScale)
 	t.Run("Cooldown", testCooldown)
+	t.Run("Approval", testApproval)
 	t.Run("Heal", testHeal)
 }
 
