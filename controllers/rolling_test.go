@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,11 +13,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/internal/wire"
 	"understudy.dev/understudy/internal/workload"
@@ -161,6 +165,13 @@ func (tr *troupe) anew(name, revision string) {
 		p.Labels[appsv1.ControllerRevisionHashLabelKey] = revision
 	})
 	tr.pods[name], tr.renewed = pod, append(tr.renewed, name)
+	tr.setRegister(tr.service, func(l *failover.Lease) { // the vote moves to the new pod, as the holder sees to
+		for i, m := range l.Terms.Members {
+			if m.Name == name && m.Pod != "" {
+				l.Terms.Members[i].Pod = string(pod.UID)
+			}
+		}
+	})
 	tr.says(pod, tr.plays(name))
 }
 
@@ -193,7 +204,9 @@ func (tr *troupe) switchovers() []v1alpha1.Failover {
 func (tr *troupe) all(want ...string) func() string {
 	return func() string {
 		if !slices.Equal(tr.renewed, want) {
-			return fmt.Sprintf("renewed: %v, want %v", tr.renewed, want)
+			svc := &v1alpha1.ReplicatedService{}
+			tr.get(tr.service, svc)
+			return fmt.Sprintf("renewed: %v, want %v: %+v", tr.renewed, want, meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionReconciling))
 		}
 		return ""
 	}
@@ -217,6 +230,27 @@ func TestRollOfImage(t *testing.T) {
 	if owner := metav1.GetControllerOf(&made[0]); owner == nil || owner.Name != "cache" || !strings.HasPrefix(made[0].Name, "cache-roll-") {
 		t.Errorf("Failover %s is owned by %+v: it would outlive the service", made[0].Name, owner)
 	}
+}
+
+// TestRollOnFullVolumes: what a person is told of them holds nothing up.
+func TestRollOnFullVolumes(t *testing.T) {
+	s := newStage(t)
+	svc := redis("cache")
+	svc.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("1Gi")}
+	s.create(svc)
+	var full atomic.Bool
+	tr := s.rehearse("cache", func(st *wire.Status) {
+		if full.Load() {
+			st.Full = []wire.Full{{Volume: "data", Least: 50 << 20, Size: 1 << 30}}
+		}
+	})
+	full.Store(true)
+	for _, name := range []string{"cache-1", "cache-2"} {
+		tr.says(tr.pods[name], tr.plays(name))
+	}
+	s.stalled("cache", v1alpha1.ReasonVolumeFull, "data-cache-1 (", "BGREWRITEAOF")
+	tr.image("2", "redis:9")
+	tr.play("2", tr.all("cache-2", "cache-1", "cache-0"))
 }
 
 // TestRollStops: a renewed member that does not come back costs nobody else; the spec set back mends it.

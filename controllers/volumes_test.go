@@ -203,13 +203,14 @@ func TestVolumesThatAreFull(t *testing.T) {
 		}
 	}
 	s.says(pods[0], full("data", serving(1)))
-	s.stalled("db", v1alpha1.ReasonVolumeFull, "spec.storage.size: PersistentVolumeClaim data-db-0: less than 14 MiB of 280 MiB left", "refuses writes",
-		"remove data", class.Name, "allowVolumeExpansion", "db-1 has room", "Switchover")
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "spec.storage.size: PersistentVolumeClaim data-db-0 (less than 14 of 280 MiB were left when that was seen) is nearly full", "refuses writes",
+		"drop or truncate", "never touch files of pg_wal", class.Name, "allowVolumeExpansion", "db-1 has room", "Switchover")
 	s.stillAvailable("db")
 	s.says(pods[1], full("data", following(1)))
-	s.stalled("db", v1alpha1.ReasonVolumeFull, "data-db-0, data-db-1:", "db-2 has room")
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "data-db-0 (less than 14 of 280 MiB were left when that was seen), data-db-1 (", "db-2 has room")
 	s.says(pods[2], full("wal", following(1)))
-	s.stalled("db", v1alpha1.ReasonVolumeFull, "data-db-0, data-db-1:", "spec.storage.wal.size: PersistentVolumeClaim wal-db-2:")
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "data-db-0 (", "data-db-1 (", "spec.storage.wal.size: PersistentVolumeClaim wal-db-2 (",
+		"goes when it is made anew: `kubectl delete pvc data-db-2 wal-db-2")
 	s.says(pods[0], serving(1))
 	s.says(pods[1], following(1))
 	grows := true
@@ -221,6 +222,12 @@ func TestVolumesThatAreFull(t *testing.T) {
 	s.stalled("db", v1alpha1.ReasonVolumeFull, "raise spec.storage.wal.size, which is 1Gi", class.Name, "lets volumes grow")
 	s.change("db", svc, func() { svc.Spec.Storage.WAL.Size = resource.MustParse("3Gi") })
 	s.stalled("db", v1alpha1.ReasonVolumeFull, "it is to grow from 1Gi to 3Gi", "kubectl describe pvc wal-db-2")
+	s.says(pods[2], func(st *wire.Status) {
+		following(1)(st)
+		st.Full = []wire.Full{{Volume: "data", Least: 1 << 30, Size: 900 << 30}}
+	})
+	s.claim("data", "db", 2, s.namespace, "1Gi")
+	s.stalled("db", v1alpha1.ReasonVolumeFull, "data-db-2", "it shares a file system of 921600 MiB with others", "node "+pods[2].Spec.NodeName, "free space there")
 	s.says(pods[2], following(1))
 	s.condition("db", v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNotStalled)
 }

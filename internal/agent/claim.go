@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"time"
 
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
@@ -47,18 +48,22 @@ func (a *Agent) replaceData() {
 		return
 	}
 	done := a.doing.begin(failover.Follow) // the engine is at it
-	a.Log.Info("Its data is replaced by the primary's", "had", a.obs.Engine.Position)
 	e := &a.obs.Engine
-	had := engine.Had{Epoch: int64(e.Position.DataEpoch), Primary: e.Position.Whole}
-	a.data = DataRecord{DataID: a.NewID(), Lost: a.data.Lost}
-	e.Position, e.DataID, e.History, e.LinkUp = failover.Position{}, a.data.DataID, "", false
-	a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
-	record := a.data
+	if a.replacing == nil || e.Position.DataEpoch > 0 { // else an earlier try came so far
+		a.Log.Info("Its data is replaced by the primary's", "had", e.Position)
+		a.replacing = &engine.Had{Epoch: int64(e.Position.DataEpoch), Primary: e.Position.Whole}
+		a.data = DataRecord{DataID: a.NewID(), Lost: a.data.Lost}
+		e.Position, e.DataID, e.History, e.LinkUp = failover.Position{}, a.data.DataID, "", false
+		a.proc.synced, a.proc.strayed, a.proc.history = false, false, ""
+	}
+	record, had, fences := a.data, *a.replacing, a.fences.Load()
 	var err error
 	replace := func() {
 		if !a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Replace(ctx, had) }, func() {
 			a.noteRejoin(err)
-			a.proc.meant = err == nil // its process ends for that
+			if a.proc.meant = err == nil; a.proc.meant { // its process ends for that
+				a.replacing = nil
+			}
 			done()
 		}) {
 			done()
@@ -66,16 +71,22 @@ func (a *Agent) replaceData() {
 	}
 	ok := a.disk.do(0, func(context.Context) { err = a.Store.SaveData(record) }, func() {
 		a.noteDisk(err, "That the data is replaced could not be noted")
-		if err == nil && a.obs.Tenure == nil && !a.fencing {
+		switch {
+		case err != nil:
+			a.World.After(replaceAgain, done) // a full disk is not asked at each probe
+		case a.fences.Load() != fences || a.obs.Tenure != nil:
+			done() // the next engine says by itself what it needs
+		default:
 			replace()
-			return
 		}
-		done()
 	})
 	if !ok {
 		done()
 	}
 }
+
+// replaceAgain is the pause after it could not be noted that the data is replaced.
+const replaceAgain = time.Second
 
 // noteDisk takes in how a durable write ended. A disk that refuses is told to people until one of the same kind
 // succeeds: what overwrites allocated blocks goes well on a full disk.

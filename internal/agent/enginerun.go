@@ -168,15 +168,16 @@ func (a *Agent) onStarted(gen, pid int, err error) {
 	}
 }
 
-// backOff makes the next start wait, longer with each quick end. What ended as it should makes nobody wait.
+// backOff makes the next start wait, longer with each quick end and with each start that fails. What ended as it should makes nobody wait.
 func (a *Agent) backOff(now failover.Instant) {
 	if a.proc.meant {
 		a.proc.meant, a.proc.notBefore = false, now
 		return
 	}
-	if now.Sub(a.proc.started) > steadyAfter {
+	if a.proc.started != 0 && now.Sub(a.proc.started) > steadyAfter {
 		a.proc.pause = 0
 	}
+	a.proc.started = 0 // that it ran for long counts once
 	a.proc.notBefore = now.Add(a.proc.pause)
 	a.proc.pause = min(max(2*a.proc.pause, restartFirst), restartMost)
 }

@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/supervisor"
 )
@@ -82,3 +84,31 @@ type latecomer struct {
 }
 
 func (l latecomer) Beside(_ time.Duration, _ func(context.Context), then func()) { *l.late = then }
+
+// An engine that cannot be started is tried again less and less often, also when it ran for long before, or never did.
+func TestEngineThatCannotBeStartedIsTriedWithPauses(t *testing.T) {
+	for name, ran := range map[string]time.Duration{"it never ran": 0, "it ran for long": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			s := bareStage(t, "m-1", "m-0", true)
+			refusal := &engine.StuckError{Reason: engine.NotStarted, Err: errors.New("the image has no such program")}
+			if ran == 0 {
+				s.engine.refusal = refusal
+			}
+			s.happens(func() { s.a.OnLease(s.api.lease, true) })
+			if ran > 0 {
+				s.until("the engine runs", func() bool { return s.a.obs.Engine.State == failover.EngineRunning })
+				s.pass(ran)
+				s.engine.refusal = refusal
+				s.happens(func() { s.a.OnExit(supervisor.Exit{PID: s.a.proc.pid}) })
+			}
+			before := s.engine.processes
+			s.pass(30 * time.Second)
+			// 50 ms, 100 ms, and so on up to 10 s.
+			if n := s.engine.processes - before; n < 5 || n > 12 {
+				t.Errorf("it was tried %d times in 30 s", n)
+			}
+			s.engine.refusal = nil
+			s.until("it runs when it can", func() bool { s.pass(time.Second); return s.a.proc.pid != 0 })
+		})
+	}
+}

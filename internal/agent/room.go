@@ -18,12 +18,15 @@ type Room struct {
 const (
 	// roomEvery is how often the volumes are asked.
 	roomEvery = 5 * time.Second
-	// roomShare of a volume is too little to be left, or roomMost of a large one: of these, a person can still do something about it.
+	// roomShare of a volume is too little to be left, or roomMost of a large one, while a person can still do something about it. Of a small
+	// one it is roomLeast, which two of PostgreSQL's usual segments of WAL need at once, but no more than roomSmall.
 	roomShare = 20
+	roomSmall = 10
+	roomLeast = 32 << 20
 	roomMost  = 1 << 30
 )
 
-// watchRoom asks again and again how much the volumes have left. One that hangs is not asked again before it answers.
+// watchRoom asks again and again how much the volumes have left, and not again before all have answered: of one that hangs, others tell.
 func (a *Agent) watchRoom() {
 	if a.Rooms == nil {
 		return
@@ -39,13 +42,16 @@ func (a *Agent) watchRoom() {
 // what was known holds on.
 func (a *Agent) onRooms(rooms []Room) {
 	for _, r := range rooms {
-		least := min(r.Size/roomShare, roomMost)
+		least := min(max(r.Size/roomShare, min(r.Size/roomSmall, roomLeast)), roomMost)
 		at := slices.IndexFunc(a.full, func(f wire.Full) bool { return f.Volume == r.Volume })
 		was := at >= 0
 		switch now := (wire.Full{Volume: r.Volume, Least: least, Size: r.Size}); {
 		case r.Size <= 0:
 		case r.Free < least && was:
-			a.full[at] = now
+			if a.full[at] != now { // it grew; what was told before is others' by now
+				a.full = slices.Clone(a.full)
+				a.full[at] = now
+			}
 		case r.Free < least:
 			a.full = append(slices.Clone(a.full), now)
 			a.Log.Info("A volume is nearly full", "volume", r.Volume, "freeBytes", r.Free, "sizeBytes", r.Size)
@@ -56,10 +62,10 @@ func (a *Agent) onRooms(rooms []Room) {
 	}
 }
 
-// fullVolumes says which volumes have too little left, for people; empty: none.
+// fullVolumes says of a volume that has too little left, for people; empty: there is none.
 func (a *Agent) fullVolumes() string {
 	if len(a.full) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("its volume %s has %s", a.full[0].Volume, a.full[0])
+	return fmt.Sprintf("its volume %s is nearly full: %s", a.full[0].Volume, a.full[0].Left())
 }

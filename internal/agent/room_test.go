@@ -10,6 +10,12 @@ import (
 func TestVolumesThatAreNearlyFull(t *testing.T) {
 	const mib, gib = 1 << 20, 1 << 30
 	rooms := []Room{{Volume: "data", Size: 1000 * mib, Free: 50 * mib}, {Volume: "wal", Size: 200 * gib, Free: gib}}
+	// Of a small one a twentieth is less than what an engine takes at once.
+	small := bareStage(t, "m-0", "m-0", true)
+	small.a.onRooms([]Room{{Volume: "data", Size: 400 * mib, Free: 32*mib - 1}, {Volume: "wal", Size: 100 * mib, Free: 10 * mib}})
+	if got := small.a.Status().Full; len(got) != 1 || got[0] != (wire.Full{Volume: "data", Least: 32 * mib, Size: 400 * mib}) {
+		t.Errorf("of small volumes %+v is told", got)
+	}
 	s := bareStage(t, "m-0", "m-0", true)
 	s.a.Rooms = func() []Room { return rooms }
 	s.a.watchRoom()
@@ -36,6 +42,14 @@ func TestVolumesThatAreNearlyFull(t *testing.T) {
 	if after := s.a.Status(); !sameStatus(before, after) {
 		t.Errorf("there is less and less, which is no news: %+v became %+v", before, after)
 	}
+	rooms[0].Size += 20 * mib
+	data.Size, data.Least = data.Size+20*mib, data.Least+mib
+	told("it grew by too little", data)
+	if after := s.a.Status(); sameStatus(before, after) {
+		t.Errorf("it grew, which is news: %+v became %+v", before.Full, after.Full)
+	}
+	rooms[0].Size -= 20 * mib
+	data.Size, data.Least = data.Size-20*mib, data.Least-mib
 	rooms[1].Free = gib - 1
 	wal := wire.Full{Volume: "wal", Least: gib, Size: 200 * gib}
 	told("the large one too", data, wal)
@@ -74,7 +88,7 @@ func TestVolumeThatHangs(t *testing.T) {
 func TestFullVolumeInTheMessage(t *testing.T) {
 	s := serving(t, true)
 	s.a.full = []wire.Full{{Volume: "data", Least: 14 << 20, Size: 280 << 20}}
-	if got, want := s.a.Status().Message, "its volume data has less than 14 MiB of 280 MiB left"; got != want {
+	if got, want := s.a.Status().Message, "its volume data is nearly full: less than 14 of 280 MiB were left when that was seen"; got != want {
 		t.Errorf("%q, not %q", got, want)
 	}
 }

@@ -308,9 +308,11 @@ type fakeEngine struct {
 	had        engine.Had // what was replaced last
 	replace    bool
 	gone       chan struct{} // of the next process
+	processes  int           // that it was asked for
 }
 
 func (e *fakeEngine) Process() (engine.Process, error) {
+	e.processes++
 	gone := e.gone
 	e.gone = nil
 	return engine.Process{Step: e.step, Gone: gone}, e.refusal

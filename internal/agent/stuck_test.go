@@ -156,6 +156,49 @@ func TestWhatReplacedDataHadIsTold(t *testing.T) {
 	}
 }
 
+// While the disk refuses to note that the data is replaced, nothing is, and what it had is not forgotten: it is what a loss is known by.
+func TestDataIsReplacedWhenThatIsNoted(t *testing.T) {
+	s := replica(t)
+	s.a.obs.Engine.Position = failover.Position{DataEpoch: 4, Offset: 900, Whole: true}
+	s.fails["save data"] = errDisk
+	s.engine.replace = true
+	s.did("save data 0 fails")
+	id := s.a.Status().DataIdentity
+	for range 50 {
+		s.heartbeat("m-0", 1)
+		s.pass(100 * time.Millisecond)
+	}
+	s.never("replace")
+	if n := s.count("save data 0 fails"); n < 3 || n > 7 {
+		t.Errorf("it was tried %d times in 5 s", n)
+	}
+	if now := s.a.Status().DataIdentity; now != id || now == "" {
+		t.Errorf("its data was called %s and then %s", id, now)
+	}
+	delete(s.fails, "save data")
+	s.did("replace")
+	if want := (engine.Had{Epoch: 4, Primary: true}); s.engine.had != want {
+		t.Errorf("the engine was told that it replaces %+v, want %+v", s.engine.had, want)
+	}
+}
+
+// A disk that answers when the engine is another one says nothing of that one's data.
+func TestReplacementOfAnEarlierEngine(t *testing.T) {
+	s := replica(t)
+	s.shut["save data"] = true
+	s.engine.replace = true
+	s.until("it is to be replaced", func() bool { s.heartbeat("m-0", 1); return s.a.replacing != nil })
+	s.engine.replace = false
+	s.happens(func() { s.a.OnExit(supervisor.Exit{PID: s.a.proc.pid}) })
+	s.until("the next engine runs", func() bool { return s.a.proc.pid != 0 && s.a.obs.Engine.State == failover.EngineRunning })
+	s.shut["save data"] = false
+	s.pass(time.Second)
+	s.never("replace")
+	if s.a.proc.meant {
+		t.Error("the end of the next engine would count as meant")
+	}
+}
+
 // A former primary whose data follows on as it is lost nothing, and says so: then that is known for certain.
 func TestDataThatFollowsOnLostNothing(t *testing.T) {
 	s := replica(t)

@@ -320,6 +320,12 @@ func TestAsksAgain(t *testing.T) {
 }
 
 func TestDigest(t *testing.T) {
+	full := func(volume string) *wire.Status {
+		return &wire.Status{Full: []wire.Full{{Volume: volume, Least: 1, Size: 20}}}
+	}
+	if Digest(full("data")) == Digest(full("wal")) {
+		t.Error("which volume is full makes no difference")
+	}
 	base := wire.Status{State: "Following", Eligible: true, Explanation: "a", Configured: "1"}
 	for name, c := range map[string]struct {
 		change  func(*wire.Status)

@@ -143,16 +143,16 @@ type Stuck struct {
 	Message string `json:"message"`
 }
 
-// Full is a volume of which fewer than Least of Size bytes are left.
+// Full is a volume of which fewer than Least of Size bytes were left, and no more than twice that are by now.
 type Full struct {
 	Volume string `json:"volume"` // the claim template's name
 	Least  int64  `json:"least"`
 	Size   int64  `json:"size"`
 }
 
-// String says it to people, in numbers that do not change all the time.
-func (f Full) String() string {
-	return fmt.Sprintf("less than %d MiB of %d MiB left", f.Least>>20, f.Size>>20)
+// Left says how much to people, in numbers that do not change all the time.
+func (f Full) Left() string {
+	return fmt.Sprintf("less than %d of %d MiB were left when that was seen", f.Least>>20, f.Size>>20)
 }
 
 // Lost is what a member's data had and the primary's has not.

@@ -3,15 +3,18 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	naming "understudy.dev/understudy/internal/names"
 )
 
-// failures are what ended each test, for the end of a long output: what a test says itself is far above by then.
+// failures are what ended tests that waited for something in vain, for the end of a long output: what a test says itself is far above by then.
 var failures struct {
 	sync.Mutex
 	list []string
@@ -32,34 +35,39 @@ func must(t *testing.T, err error) {
 func aftermath(t *testing.T, namespace string) {
 	t.Helper()
 	const condition = `{range .status.conditions[*]}{"  "}{.type}={.status} {.reason}: {.message}{"\n"}{end}`
-	ask := func(args ...string) string {
-		out, _ := kubectl(t, "", append(args, "-n", namespace)...)
-		return out
+	t.Logf("namespace %s is left as it is:\n%s", namespace, ask("get", "events", "-n", namespace, "--field-selector=type=Warning"))
+	t.Logf("operator, of this namespace:\n%s", operatorSays(namespace))
+	for _, pod := range strings.Fields(ask("get", "pods", "-n", namespace, "-l", "app.kubernetes.io/managed-by=understudy", "-o", "name")) {
+		t.Logf("%s:\n%s", pod, shortened(ask("logs", pod, "-n", namespace, "-c", naming.EngineContainer, "--tail=12"), 12))
 	}
-	pods := strings.Fields(ask("get", "pods", "-l", "app.kubernetes.io/managed-by=understudy", "-o", "name"))
-	out := []string{ask("get", "events", "--field-selector=type=Warning"), operatorSays(t, namespace)}
-	for _, pod := range pods {
-		out = append(out, pod+":", shortened(ask("logs", pod, "-c", naming.EngineContainer, "--tail=12"), 12))
-	}
-	out = append(out, ask("get", "rsvc,fo,pods,endpointslices"),
-		ask("get", "fo", "-o", `jsonpath={range .items[*]}{.metadata.name}{"\n"}`+condition+`{end}`),
-		ask("get", "rsvc", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.members}{"\n"}`+condition+`{end}`))
+	t.Log(ask("get", "rsvc,fo,pods,endpointslices", "-n", namespace))
+	t.Log(ask("get", "fo", "-n", namespace, "-o", `jsonpath={range .items[*]}{.metadata.name}{"\n"}`+condition+`{end}`))
+	t.Log(ask("get", "rsvc", "-n", namespace, "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.members}{"\n"}`+condition+`{end}`))
 	failures.Lock()
 	defer failures.Unlock()
-	t.Logf("namespace %s is left as it is:\n%s\nwhat ended the tests:\n%s", namespace, strings.Join(out, "\n"), strings.Join(failures.list, "\n"))
+	t.Logf("what ended tests that waited:\n%s", strings.Join(failures.list, "\n"))
+}
+
+// ask is kubectl for what is nice to know: it does not wait long, and an error is an answer too.
+func ask(args ...string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, kubectlPath(), args...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s(%v)", out, err)
+	}
+	return string(out)
 }
 
 // operatorSays is what the operators logged of a namespace last.
-func operatorSays(t *testing.T, namespace string) string {
-	t.Helper()
-	all, _ := kubectl(t, "", "logs", "-n", "understudy-system", "-l", "app.kubernetes.io/name=understudy", "--tail=400", "--prefix")
+func operatorSays(namespace string) string {
 	var of []string
-	for line := range strings.Lines(all) {
-		if strings.Contains(line, namespace) {
+	for line := range strings.Lines(ask("logs", "-n", "understudy-system", "-l", "app.kubernetes.io/name=understudy", "--tail=400")) {
+		if strings.Contains(line, `"`+namespace+`/`) {
 			of = append(of, line)
 		}
 	}
-	return fmt.Sprintf("operator, of this namespace:\n%s", shortened(strings.Join(of, ""), 12))
+	return shortened(strings.Join(of, ""), 12)
 }
 
 // shortened is the end of a log, each line as long as a person reads.
@@ -67,7 +75,7 @@ func shortened(log string, lines int) string {
 	all := strings.Split(strings.TrimRight(log, "\n"), "\n")
 	all = all[max(0, len(all)-lines):]
 	for i, line := range all {
-		all[i] = line[:min(len(line), 400)]
+		all[i] = line[:min(len(line), 600)]
 	}
 	return strings.Join(all, "\n")
 }

@@ -196,7 +196,7 @@ func (s scene) toldFull(ctx context.Context, member string) error {
 			return false, "", err
 		}
 		c := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionStalled)
-		told := strings.Contains(c.Message, "PersistentVolumeClaim "+claim+": less than") && strings.Contains(c.Message, "allowVolumeExpansion")
+		told := strings.Contains(c.Message, "PersistentVolumeClaim "+claim+" (less than") && strings.Contains(c.Message, "allowVolumeExpansion")
 		return c.Status == metav1.ConditionTrue && told, c.Reason + ": " + c.Message, nil
 	})
 }

@@ -65,14 +65,10 @@ func needHost(t *testing.T) {
 // kubectl runs the program that users run, and returns all it printed.
 func kubectl(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
-	program := "kubectl"
-	if own, err := filepath.Abs(filepath.Join(repository, ".cluster/bin/kubectl")); err == nil && local {
-		program = own
-	}
 	// Not the test's own context: what a failed test leaves is looked at when that has ended.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, program, args...)
+	command := exec.CommandContext(ctx, kubectlPath(), args...)
 	command.Stdin = strings.NewReader(stdin)
 	out, err := command.CombinedOutput()
 	var exit *exec.ExitError
@@ -80,6 +76,13 @@ func kubectl(t *testing.T, stdin string, args ...string) (string, error) {
 		t.Fatalf("running kubectl %v: %v", args, err)
 	}
 	return string(out), err
+}
+
+func kubectlPath() string {
+	if own, err := filepath.Abs(filepath.Join(repository, ".cluster/bin/kubectl")); err == nil && local {
+		return own
+	}
+	return "kubectl"
 }
 
 func loadClients(namespace string) clients.Set {
