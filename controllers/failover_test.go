@@ -1,7 +1,9 @@
 package controllers
 
 import (
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +101,30 @@ func TestSwitchover(t *testing.T) {
 	list := &v1alpha1.FailoverList{}
 	if err := api.List(s.ctx, list, inNamespace(s.namespace)); err != nil || len(list.Items) != 1 {
 		t.Errorf("the same change was recorded twice: %d objects (%v)", len(list.Items), err)
+	}
+}
+
+// TestSwitchoverIsAskedAgain: a question that nobody answered is asked again while the primary serves on, and that the primary hands over meanwhile is
+// what was asked for.
+func TestSwitchoverIsAskedAgain(t *testing.T) {
+	s := newStage(t)
+	s.create(redis("cache"))
+	pods := s.serve("cache")
+	s.healthy("cache")
+	var asked atomic.Int32
+	s.answer(func(_ string, request wire.Handover) (wire.HandoverReply, error) {
+		switch asked.Add(1) {
+		case 1:
+			return wire.HandoverReply{}, errors.New("the connection ended before it answered")
+		case 2:
+			go s.handOver("cache", pods[0], pods[2], 1, true)
+		}
+		return wire.HandoverReply{ID: request.ID, Refused: true, Reason: wire.NotPrimary}, nil
+	})
+	s.create(switchover("please", "cache", "cache-2"))
+	fo := s.outcome("please", v1alpha1.ConditionReady, v1alpha1.ReasonCompleted, "cache-2", "epoch 2")
+	if n := asked.Load(); n < 2 || fo.Status.To != "cache-2" {
+		t.Errorf("asked %d times: %+v", n, fo.Status)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/controllers/replicatedservice"
 )
 
 // askFor is how long the primary may take to answer: it first waits until the target has everything.
@@ -18,22 +19,25 @@ const askFor = 20 * time.Second
 // ask first writes down which epoch is to come, so that a restarted operator knows what it began, and then asks.
 func (r *Reconciler) ask(ctx context.Context, s *scope, next step) (ctrl.Result, error) {
 	fo, from := s.fo, s.register.Holder.Member
-	begun, err := r.begin(ctx, s, next)
-	if err != nil {
-		return ctrl.Result{}, err
+	begun := fo
+	if !next.repeated {
+		var err error
+		if begun, err = r.begin(ctx, s, next); err != nil {
+			return ctrl.Result{}, err
+		}
+		r.Recorder.Eventf(s.service, begun, corev1.EventTypeNormal, "HandoverRequested", "Handover",
+			"Failover %s asks %s to hand over", fo.Name, from)
 	}
-	r.Recorder.Eventf(s.service, begun, corev1.EventTypeNormal, "HandoverRequested", "Handover",
-		"Failover %s asks %s to hand over", fo.Name, from)
 	limited, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
 	reply, err := r.Members.Handover(limited, s.serviceKey(), from, *next.ask)
 	log := ctrl.LoggerFrom(ctx)
 	switch {
 	case err != nil:
-		// Whether it heard us is not known: what the members report decides.
+		// Whether it heard us is not known: what the members report decides, and while it serves on it is asked again.
 		log.Info("the primary did not answer", "member", from, "reason", err.Error())
 		return ctrl.Result{RequeueAfter: time.Second}, nil
-	case reply.Refused && overtaken(fo, reply.Reason):
+	case reply.Refused && (next.repeated || replicatedservice.AskedIn(fo) > 0) && overtaken(reply.Reason):
 		log.Info("the primary hands over already", "member", from, "reason", reply.Reason)
 		return ctrl.Result{RequeueAfter: time.Second}, nil
 	case reply.Refused:

@@ -30,6 +30,7 @@ type step struct {
 	reason, message string
 	again           time.Duration
 	ask             *wire.Handover
+	repeated        bool // ask was written down before, and whether it was heard is not known
 	assert          *wire.Proof
 	record          *wire.Takeover
 	to              string
@@ -82,6 +83,11 @@ func decide(s *scope) step {
 	if refusal, refused := refuseCandidate(s); refused {
 		return refusal
 	}
+	return askHolder(s)
+}
+
+// askHolder has the holder hand over.
+func askHolder(s *scope) step {
 	return step{
 		reason: v1alpha1.ReasonInProgress, message: fmt.Sprintf("%s is asked to hand over", s.register.Holder.Member),
 		ask: &wire.Handover{ID: string(s.fo.UID), Epoch: s.register.Epoch, Target: s.fo.Spec.Target},
@@ -98,10 +104,10 @@ func superseded(s *scope) (step, bool) {
 		"the primary of epoch %d was not asked any more: %s is the primary of epoch %d", asked, s.register.Holder.Member, s.register.Epoch)}, true
 }
 
-// overtaken reports whether a refusal only says that the primary hands over already, or has. A request of the operator's is then
-// about that change: who takes over is told by the members.
-func overtaken(fo *v1alpha1.Failover, reason string) bool {
-	return replicatedservice.AskedIn(fo) > 0 && (reason == wire.HandoverUnderWay || reason == wire.NotPrimary)
+// overtaken reports whether a refusal only says that the primary hands over already, or has. A request of the operator's, or one that is repeated, is
+// then about that change: who takes over is told by the members.
+func overtaken(reason string) bool {
+	return reason == wire.HandoverUnderWay || reason == wire.NotPrimary
 }
 
 // forced hands the members a person's word that the holder's run cannot write any more. A majority and the compare-and-swap
@@ -189,6 +195,11 @@ func follow(s *scope) step {
 		}
 		return step{outcome: succeeded, reason: v1alpha1.ReasonCompleted, message: message, record: record, to: record.To.Member}
 	}
+	if record == nil && unheard(s) {
+		again := askHolder(s)
+		again.repeated = true
+		return again
+	}
 	left := s.deadline().Add(settleFor).Sub(s.now)
 	if left > 0 {
 		return step{reason: v1alpha1.ReasonInProgress, message: s.progress(epoch), again: left}
@@ -201,6 +212,17 @@ func follow(s *scope) step {
 		return fails(v1alpha1.ReasonDeadlineExceeded, "%s was asked to hand over and the change did not end in time: see the conditions of ReplicatedService %s",
 			s.fo.Status.From, s.service.Name)
 	}
+}
+
+// unheard reports whether the primary that was asked serves on in its epoch: the question or its answer was lost, with a connection or with the
+// operator that asked. One that hands over already takes the same question for what it is about.
+func unheard(s *scope) bool {
+	if s.fo.Spec.Type != v1alpha1.TypeSwitchover || s.register == nil || int64(s.register.Epoch) != s.fo.Status.Epoch-1 ||
+		s.register.Holder.Member != s.fo.Status.From || !s.now.Before(s.deadline()) {
+		return false
+	}
+	status := s.holder()
+	return status != nil && status.Serving
 }
 
 func (s *scope) progress(epoch int64) string {

@@ -81,22 +81,11 @@ func asks(epoch int) func(*scope) {
 	}
 }
 
-// TestOvertaken: when the pod of a primary is ended while the operator asks it to hand over, the one change is what was asked for.
-func TestOvertaken(t *testing.T) {
-	for reason, want := range map[string]bool{wire.NotPrimary: true, wire.HandoverUnderWay: true, "HandoverFailed": false, "Paused": false} {
-		if got := overtaken(order(asks(4)).fo, reason); got != want {
-			t.Errorf("the operator's request, refused with %s: goes on %t, want %t", reason, got, want)
-		}
-		if overtaken(order().fo, reason) {
-			t.Errorf("a person's request, refused with %s, is not told to have failed", reason)
-		}
-	}
-}
-
 func TestDecide(t *testing.T) {
 	target := func(name string) func(*scope) { return func(s *scope) { s.fo.Spec.Target = name } }
 	late := func(s *scope) { s.now = s.now.Add(31 * time.Second) }
 	same := func(*v1alpha1.Failover) {}
+	holds := func(s *scope) { say(s, "cache-0", func(*wire.Status) {}) }
 	silent := func(s *scope) { delete(s.reports, "cache-0") }
 	force := func(name string, epoch int64) func(*scope) {
 		return func(s *scope) {
@@ -145,17 +134,28 @@ func TestDecide(t *testing.T) {
 		"an older one is done": {order(another("elder", time.Minute, func(o *v1alpha1.Failover) {
 			o.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue}}
 		})), goesOn, v1alpha1.ReasonInProgress, "", true},
-		"begun":                  {order(begun), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
-		"granted, not routed":    {order(begun, won("cache-1", "Detected", "Granted")), goesOn, v1alpha1.ReasonInProgress, "cache-1 holds epoch 5", false},
-		"routed":                 {order(begun, won("cache-1", "Detected", "Granted", "Routed")), succeeded, v1alpha1.ReasonCompleted, "cache-1 is the primary of epoch 5", false},
-		"another one was better": {order(target("cache-2"), begun, won("cache-1", "Routed")), succeeded, v1alpha1.ReasonCompleted, "cache-2 was asked for", false},
-		"never ended":            {order(begun, late, late), failed, v1alpha1.ReasonDeadlineExceeded, "did not end in time", false},
-		"ended unseen":           {order(begun, late, late, func(s *scope) { s.register.Epoch = 6 }), succeeded, v1alpha1.ReasonCompleted, "record of the change was lost", false},
+		"begun, and it stopped":   {order(begun, holds), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
+		"begun, and it is silent": {order(begun, silent), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
+		"begun, and it serves on": {order(begun, target("cache-2")), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", true},
+		"it serves on, too late":  {order(begun, late), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
+		"another one holds": {order(begun, func(s *scope) {
+			s.register.Holder = runOf("cache-1")
+			say(s, "cache-1", func(st *wire.Status) { st.Serving = true })
+		}), goesOn, v1alpha1.ReasonInProgress, "", false},
+		"forced, and it serves on": {order(force("cache-0", 4), begun), goesOn, v1alpha1.ReasonInProgress, "", false},
+		"granted, not routed":      {order(begun, won("cache-1", "Detected", "Granted")), goesOn, v1alpha1.ReasonInProgress, "cache-1 holds epoch 5", false},
+		"routed":                   {order(begun, won("cache-1", "Detected", "Granted", "Routed")), succeeded, v1alpha1.ReasonCompleted, "cache-1 is the primary of epoch 5", false},
+		"another one was better":   {order(target("cache-2"), begun, won("cache-1", "Routed")), succeeded, v1alpha1.ReasonCompleted, "cache-2 was asked for", false},
+		"never ended":              {order(begun, late, late), failed, v1alpha1.ReasonDeadlineExceeded, "did not end in time", false},
+		"ended unseen":             {order(begun, late, late, func(s *scope) { s.register.Epoch = 6 }), succeeded, v1alpha1.ReasonCompleted, "record of the change was lost", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decide(c.s)
 			if got.outcome != c.outcome || got.reason != c.reason || !strings.Contains(got.message, c.words) || (got.ask != nil) != c.asks {
 				t.Errorf("decided %+v", got)
+			}
+			if got.repeated != (got.ask != nil && c.s.fo.Status.Epoch > 0) {
+				t.Errorf("repeated is %t", got.repeated)
 			}
 			if got.ask != nil && (got.ask.Epoch != 4 || got.ask.Target != c.s.fo.Spec.Target || got.ask.ID != "me") {
 				t.Errorf("asks %+v", got.ask)
