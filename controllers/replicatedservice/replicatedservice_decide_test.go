@@ -246,6 +246,20 @@ func TestStatus(t *testing.T) {
 			{v1alpha1.ConditionRedundant, no, v1alpha1.ReasonReplicasMissing, "cache-1 (CatchingUp), cache-2"},
 			{v1alpha1.ConditionAvailable, yes, v1alpha1.ReasonPrimaryServing, ""},
 		}},
+		"two of three are lost": {playing(3, func(s *scope) { silence(s, "cache-0"); silence(s, "cache-1") }), []want{
+			{v1alpha1.ConditionAvailable, no, v1alpha1.ReasonNoPrimary, "cache-0 holds epoch 3 and cannot be reached"},
+			{v1alpha1.ConditionFailoverPossible, no, v1alpha1.ReasonNoCandidate, "cache-2 could take over if a majority of the members agreed, and too few answer the operator: cache-0: "},
+		}},
+		"and are proven gone": {playing(3, func(s *scope) {
+			silence(s, "cache-0")
+			silence(s, "cache-1")
+			s.gone = map[string]string{"cache-1": "uid-1"}
+		}), []want{{v1alpha1.ConditionFailoverPossible, yes, v1alpha1.ReasonCandidatesReady, "cache-2 could take over now"}}},
+		"one of two is lost": {playing(3, func(s *scope) {
+			s.effective.Spec.Replicas = ptr.To[int32](2)
+			s.register.Terms.Members = policy.Members("cache", 2)
+			silence(s, "cache-0")
+		}), []want{{v1alpha1.ConditionFailoverPossible, yes, v1alpha1.ReasonCandidatesReady, "cache-1 could take over now"}}},
 		"failing over": {playing(3, func(s *scope) {
 			say(s, "cache-0", func(*wire.Status) {})
 		}), []want{{v1alpha1.ConditionAvailable, no, v1alpha1.ReasonFailingOver, "cache-0 holds epoch 3"}}},

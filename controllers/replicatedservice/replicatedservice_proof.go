@@ -36,6 +36,7 @@ func (r *Reconciler) sendProof(ctx context.Context, s *scope) error {
 	}
 	s.lookIn(proofAgain)
 	proof, err := r.proofs(ctx, s)
+	s.gone = proof.Gone
 	if err != nil || (len(proof.Evidence) == 0 && len(proof.Gone) == 0) {
 		return err
 	}

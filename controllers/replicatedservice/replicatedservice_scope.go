@@ -53,6 +53,7 @@ type scope struct {
 	policy    v1alpha1.FailoverPolicySpec
 	known     bool // the policy is known
 	reports   map[string]members.Report
+	gone      map[string]string // pods of members that are proven never to vote again, where that was looked for
 	failovers []v1alpha1.Failover
 	certs     certs.State
 	memory    *memory

@@ -290,6 +290,10 @@ func candidatesReady(s *scope) observation {
 			refused = append(refused, strings.TrimSuffix(name+": "+status.Reason+": "+status.Explanation, ": "))
 		}
 	}
+	if len(able) > 0 && !mayAgree(s) {
+		return observation{false, v1alpha1.ReasonNoCandidate, fmt.Sprintf("%s could take over if a majority of the members agreed, and too few answer the operator: %s",
+			strings.Join(able, ", "), strings.Join(refused, "; "))}
+	}
 	if len(able) > 0 {
 		message := strings.Join(able, ", ") + " could take over now"
 		if mode := leftToPeople(s); mode != "" {
@@ -298,6 +302,13 @@ func candidatesReady(s *scope) observation {
 		return observation{true, v1alpha1.ReasonCandidatesReady, message}
 	}
 	return observation{false, v1alpha1.ReasonNoCandidate, strings.Join(refused, "; ")}
+}
+
+// mayAgree reports whether a majority of the members answers, or is known not to vote any more.
+func mayAgree(s *scope) bool {
+	return s.register == nil || len(s.register.Terms.Members) == 0 || s.register.Terms.Majority(func(member string) bool {
+		return member == failover.APIServer || s.reports[member].Live() != nil || s.gone[member] != ""
+	})
 }
 
 // leftToPeople says how a person decides where the mode leaves it to them; empty: the members decide.
