@@ -197,7 +197,7 @@ func (r Runner) recorded(ctx context.Context, record *Record) error {
 		return nil // it is written when the operator is back
 	}
 	what := fmt.Sprintf("the Failover that records epoch %d of service %s", record.Epoch, r.Service.Name)
-	return kube.Until(ctx, 20*time.Second, what, func(ctx context.Context) (bool, string, error) {
+	err := kube.Until(ctx, 20*time.Second, what, func(ctx context.Context) (bool, string, error) {
 		var all v1alpha1.FailoverList
 		if err := r.Service.List(ctx, &all, client.InNamespace(r.Service.Namespace)); err != nil {
 			return false, "", err
@@ -217,8 +217,12 @@ func (r Runner) recorded(ctx context.Context, record *Record) error {
 			}
 			return true, "", nil
 		}
-		return false, seen + r.refusal(ctx, record.Failover), nil
+		return false, seen, nil
 	})
+	if err != nil {
+		return fmt.Errorf("%w%s", err, r.refusal(ctx, record.Failover))
+	}
+	return nil
 }
 
 // WaitHealthy waits until the next round may begin. A member whose container was killed more often than the operator makes it anew waits for
