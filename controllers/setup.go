@@ -96,7 +96,7 @@ func cacheOptions(ours labels.Selector) cache.Options {
 	for _, obj := range []client.Object{
 		&appsv1.StatefulSet{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &corev1.Pod{},
 		&discoveryv1.EndpointSlice{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
-		&coordinationv1.Lease{}, &corev1.PersistentVolumeClaim{},
+		&coordinationv1.Lease{}, &corev1.PersistentVolumeClaim{}, &corev1.PersistentVolume{},
 	} {
 		byObject[obj] = cache.ByObject{Label: ours}
 	}

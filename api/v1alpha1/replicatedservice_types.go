@@ -668,6 +668,13 @@ type MemberStatus struct {
 	// keptAside is what its data had and the primary has not, when its data was replaced last so that it could rejoin.
 	// +optional
 	KeptAside *KeptAside `json:"keptAside,omitempty"`
+	// keptVolumes are the PersistentVolumes that it had before it began anew, its node being gone for good. With storage.retention Delete they are
+	// given back to their storage class once the service is redundant without them; else they stay until a person deletes them.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=atomic
+	// +optional
+	KeptVolumes []string `json:"keptVolumes,omitempty"`
 }
 
 // KeptExtent says how much of what was replaced is kept.

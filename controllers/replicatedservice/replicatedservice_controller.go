@@ -53,7 +53,8 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups="",resources=persistentvolumes,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices/restricted,verbs=create
@@ -104,8 +105,8 @@ func (r *Reconciler) act(ctx context.Context, s *scope) error {
 	var all error
 	for _, phase := range []func(context.Context, *scope) error{
 		r.ensurePassword, r.ensureCertificates, r.ensureObjects, r.ensureVolumes, r.ensureSlices,
-		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.shrink, r.leaveNode, r.heal, r.roll,
-		r.watchRoom, r.failBack,
+		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.shrink, r.leaveNode, r.heal, r.replaceVolumes,
+		r.roll, r.watchRoom, r.failBack,
 	} {
 		err := s.absorb(phase(ctx, s))
 		all = errors.Join(all, err)
@@ -128,6 +129,9 @@ func (r *Reconciler) finalize(ctx context.Context, svc *v1alpha1.ReplicatedServi
 	r.forget(client.ObjectKeyFromObject(svc))
 	if !controllerutil.ContainsFinalizer(svc, keys.Finalizer) {
 		return nil
+	}
+	if err := r.releaseAll(ctx, svc); err != nil {
+		return err
 	}
 	lease, err := r.liveLease(ctx, svc)
 	if err != nil {
@@ -167,6 +171,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		// Not settled: whoever drains evicts next, and the primary is better gone before.
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.servicesOnNode), builder.WithPredicates(differs)).
 		Watches(&policyv1.PodDisruptionBudget{}, Settled(r.servicesOfBudget), builder.WithPredicates(differs)).
+		Watches(&corev1.PersistentVolume{}, Settled(serviceOfVolume)).
 		WatchesRawSource(source.Channel(changes, Settled(Itself))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
 	for _, obj := range []client.Object{

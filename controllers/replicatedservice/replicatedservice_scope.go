@@ -42,8 +42,9 @@ type scope struct {
 	set       *appsv1.StatefulSet
 	unsettled bool // set may be of an older spec
 	pods      map[string]*corev1.Pod
-	nodes     map[string]*corev1.Node                    // of the pods, and of the claims
-	claims    map[string][]*corev1.PersistentVolumeClaim // of pods that no node can take because of them
+	nodes     map[string]*corev1.Node     // of the pods, and of the volumes
+	stranded  map[string][]strandedVolume // of pods that no node can take because of them
+	kept      []corev1.PersistentVolume   // what members had before they began anew
 	budget    *policyv1.PodDisruptionBudget
 	foreign   []policyv1.PodDisruptionBudget // of the namespace, and not the service's
 	primary   *corev1.Service
@@ -160,7 +161,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 		now: r.Now(), svc: svc, pods: map[string]*corev1.Pod{}, reports: map[string]members.Report{},
 		memory: r.memories.of(client.ObjectKeyFromObject(svc)),
 	}
-	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readClaims, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy} {
+	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readClaims, r.readKept, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
@@ -186,8 +187,8 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 	s.problems = append(s.problems, policyProblems(s)...)
 	s.problems = append(s.problems, podProblems(s)...)
 	s.problems = append(s.problems, stuckProblems(s)...)
-	s.problems = append(s.problems, strandedProblems(s)...)
 	s.problems = append(s.problems, budgetProblems(s)...)
+	s.problems = append(s.problems, strandedProblems(s)...) // after all others, which keep a member from beginning anew
 	return s, nil
 }
 

@@ -105,6 +105,7 @@ func memberStatuses(s *scope) []v1alpha1.MemberStatus {
 		} else {
 			m.Message, m.KeptAside = absence(pod), keptBefore(s, name)
 		}
+		m.KeptVolumes = keptVolumes(s, name)
 		out = append(out, m)
 	}
 	return out

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/names"
@@ -18,16 +18,20 @@ import (
 const (
 	// strandedFor is how long a pod may wait for its volume before a person is told: a node may be on its way.
 	strandedFor = 30 * time.Second
+	// askStrandedAgain is when a stranded member's volume is looked at again: no pod of the service is on its node, whose end is no news of the
+	// service's, and volumes are not watched.
+	askStrandedAgain = 10 * time.Second
 	// selectedNode is the scheduler's note, on a claim, of the node that its volume was made for.
 	selectedNode = "volume.kubernetes.io/selected-node"
 )
 
-// volumeConflicts are in the scheduler's message when no node that is there can reach a pod's volume, in older and in newer Kubernetes.
-var volumeConflicts = []string{"volume node affinity conflict", "didn't match PersistentVolume's node affinity"}
+// volumeConflicts are in the scheduler's message when no node that is there can reach a pod's volume, in older and in newer Kubernetes, or when
+// the volume does not exist.
+var volumeConflicts = []string{"volume node affinity conflict", "didn't match PersistentVolume's node affinity", "bound to non-existent p"}
 
-// readClaims reads the claims of pods that wait for a node, and the nodes of those claims.
+// readClaims reads the claims of pods that wait for a node, their volumes, and the nodes that these were made for.
 func (r *Reconciler) readClaims(ctx context.Context, s *scope) error {
-	s.claims = map[string][]*corev1.PersistentVolumeClaim{}
+	s.stranded = map[string][]strandedVolume{}
 	for _, pod := range s.pods {
 		if s.svc.Spec.Storage == nil || !waitsForVolume(pod) {
 			continue
@@ -35,15 +39,16 @@ func (r *Reconciler) readClaims(ctx context.Context, s *scope) error {
 		for _, volume := range wantedSizes(s.svc.Spec.Storage) {
 			claim := &corev1.PersistentVolumeClaim{}
 			err := r.Client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: names.Claim(volume.template, pod.Name)}, claim)
-			if client.IgnoreNotFound(err) != nil {
-				return err
+			if apierrors.IsNotFound(err) {
+				continue
 			}
 			if err == nil {
-				s.claims[pod.Name] = append(s.claims[pod.Name], claim)
+				err = r.readNode(ctx, s, claim.Annotations[selectedNode])
 			}
-			if err := r.readNode(ctx, s, claim.Annotations[selectedNode]); err != nil {
+			if err != nil {
 				return err
 			}
+			s.stranded[pod.Name] = append(s.stranded[pod.Name], r.readVolume(ctx, claim))
 		}
 	}
 	return nil
@@ -57,8 +62,8 @@ func waitsForVolume(pod *corev1.Pod) bool {
 	})
 }
 
-// strandedProblems are members that cannot come back since no node reaches their volumes. Whether a node is gone for good, and whether what
-// only that copy has may go with it, is a person's to say: nothing is given up here.
+// strandedProblems are members that cannot come back since no node reaches their volumes, and that do not begin anew by themselves: whether a
+// node that still has its Node is gone for good, and whether what only that copy has may go with it, is a person's to say.
 func strandedProblems(s *scope) []Problem {
 	var out []Problem
 	for _, member := range s.memberNames() {
@@ -68,6 +73,11 @@ func strandedProblems(s *scope) []Problem {
 		}
 		if left := strandedFor - s.now.Sub(pod.CreationTimestamp.Time); left > 0 {
 			s.lookIn(left)
+			continue
+		}
+		s.lookIn(askStrandedAgain)
+		if len(s.problems) == 0 && beginsAnew(s, member) {
+			s.waiting = append(s.waiting, fmt.Sprintf("%s to begin anew with fresh volumes%s", member, volumesOf(s, member)))
 			continue
 		}
 		out = append(out, Problem{Reason: v1alpha1.ReasonMemberStranded, Message: fmt.Sprintf(
@@ -80,9 +90,12 @@ func strandedProblems(s *scope) []Problem {
 // volumesOf says where a member's volumes are, as far as anybody noted that, for people.
 func volumesOf(s *scope, member string) string {
 	var told []string
-	for _, claim := range s.claims[member] {
+	for _, v := range s.stranded[member] {
+		claim := v.claim
 		node := claim.Annotations[selectedNode]
 		switch found := s.nodes[node]; {
+		case v.lost():
+			told = append(told, fmt.Sprintf("PersistentVolumeClaim %s is bound to PersistentVolume %s, which does not exist any more", claim.Name, claim.Spec.VolumeName))
 		case node == "":
 		case found == nil:
 			told = append(told, fmt.Sprintf("PersistentVolumeClaim %s was made for node %s, which does not exist any more", claim.Name, node))

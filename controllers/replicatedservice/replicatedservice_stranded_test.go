@@ -23,7 +23,7 @@ func strandedScene(message string, change ...func(*scope)) *scope {
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: message,
 		}}
 		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-cache-2", Annotations: map[string]string{selectedNode: "node-3"}}}
-		s.claims, s.nodes = map[string][]*corev1.PersistentVolumeClaim{"cache-2": {claim}}, map[string]*corev1.Node{}
+		s.stranded, s.nodes = map[string][]strandedVolume{"cache-2": {{claim: claim}}}, map[string]*corev1.Node{}
 	})
 	for _, f := range change {
 		f(s)
@@ -51,7 +51,7 @@ func TestStrandedProblems(t *testing.T) {
 			node(s, corev1.Taint{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute})
 		}), []string{"node node-3, which is declared out of service", remedy}},
 		"its node is silent":     {strandedScene(newerConflict, func(s *scope) { node(s) }), []string{"was made for node node-3)", remedy}},
-		"nobody noted the node":  {strandedScene(newerConflict, func(s *scope) { s.claims["cache-2"][0].Annotations = nil }), []string{"can reach. Bring", remedy}},
+		"nobody noted the node":  {strandedScene(newerConflict, func(s *scope) { s.stranded["cache-2"][0].claim.Annotations = nil }), []string{"can reach. Bring", remedy}},
 		"nobody serves":          {strandedScene(newerConflict, func(s *scope) { silence(s, "cache-0") }), []string{"not now, since no primary serves"}},
 		"its pod was just made":  {strandedScene(newerConflict, func(s *scope) { s.pods["cache-2"].CreationTimestamp = metav1.NewTime(noon) }), nil},
 		"it waits for memory":    {strandedScene("0/3 nodes are available: 3 Insufficient memory."), nil},

@@ -44,6 +44,15 @@ func serviceOfLabel(_ context.Context, obj client.Object) []reconcile.Request {
 	return nil
 }
 
+// serviceOfVolume: a volume has no namespace of its own.
+func serviceOfVolume(_ context.Context, obj client.Object) []reconcile.Request {
+	of := obj.GetLabels()
+	if of[keys.LabelService] == "" {
+		return nil
+	}
+	return []reconcile.Request{request(of[keys.LabelNamespace], of[keys.LabelService])}
+}
+
 func serviceOfFailover(_ context.Context, obj client.Object) []reconcile.Request {
 	fo, ok := obj.(*v1alpha1.Failover)
 	if !ok {

@@ -13,7 +13,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -232,39 +231,4 @@ func taint(ctx context.Context, out bool, nodes []string) error {
 		}
 	}
 	return nil
-}
-
-// nodeGone: a replica's node is gone for good, and with it the volume that only that node has. The condition says so, and with the commands
-// that it names the member comes back on another node while its own is still off.
-func nodeGone(t *testing.T) {
-	namespace := space(t, "gone")
-	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
-		obj.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("64Mi"), Retention: v1alpha1.DeleteVolumes}
-	}).ready(t)
-	f.mark(t)
-	s := f.scene(t)
-	member := s.replicas[0]
-	lost := []string{s.node(member)}
-	on := f.off(t, lost...)
-	untaint := cleanup(t, "taking the taint off", func(ctx context.Context) error { return taint(ctx, false, lost) })
-	must(t, taint(t.Context(), true, lost))
-	s.madeAnew(t, member, 3*time.Minute)
-	message := f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonMemberStranded)
-	names(t, message, member, lost[0], "is declared out of service")
-	_, rest, _ := strings.Cut(message, "`")
-	commands, _, _ := strings.Cut(rest, "`")
-	for command := range strings.SplitSeq(commands, " && ") {
-		if out, err := kubectl(t, "", strings.Fields(command)[1:]...); err != nil {
-			t.Fatalf("%s: %v: %s", command, err, out)
-		}
-	}
-	begun := time.Now()
-	must(t, f.Service.WaitHealthy(t.Context(), 2*time.Minute, false))
-	t.Logf("%s is back on another node %s after the commands of its condition: %s", member, time.Since(begun).Round(100*time.Millisecond), commands)
-	if now := f.scene(t); now.node(member) == lost[0] || now.primary.Epoch != s.primary.Epoch {
-		t.Errorf("%s is on %s, and the epoch is %d after %d", member, now.node(member), now.primary.Epoch, s.primary.Epoch)
-	}
-	f.marked(t)
-	on()
-	untaint()
 }

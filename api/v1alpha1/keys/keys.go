@@ -5,6 +5,11 @@ package keys
 const (
 	// LabelService names the ReplicatedService an object belongs to.
 	LabelService = "ha.understudy.dev/service"
+	// LabelNamespace and LabelMember name, on a PersistentVolume that is kept, the namespace of that ReplicatedService and the member whose it was.
+	LabelNamespace = "ha.understudy.dev/namespace"
+	LabelMember    = "ha.understudy.dev/member"
+	// AnnotationReclaim on such a volume: the reclaim policy that it had before.
+	AnnotationReclaim = "ha.understudy.dev/reclaim-policy"
 	// AnnotationEpoch on the primary's EndpointSlice: the epoch of the member it names. It never falls.
 	AnnotationEpoch = "ha.understudy.dev/epoch"
 	// AnnotationLease on the Lease: the rest of its contract as JSON.

@@ -371,6 +371,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: keptAside
       type:
         namedType: dev.understudy.understudy.api.v1alpha1.KeptAside
+    - name: keptVolumes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: lagBytes
       type:
         scalar: numeric

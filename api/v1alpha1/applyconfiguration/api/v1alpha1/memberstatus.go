@@ -28,6 +28,9 @@ type MemberStatusApplyConfiguration struct {
 	Message *string `json:"message,omitempty"`
 	// keptAside is what its data had and the primary has not, when its data was replaced last so that it could rejoin.
 	KeptAside *KeptAsideApplyConfiguration `json:"keptAside,omitempty"`
+	// keptVolumes are the PersistentVolumes that it had before it began anew, its node being gone for good. With storage.retention Delete they are
+	// given back to their storage class once the service is redundant without them; else they stay until a person deletes them.
+	KeptVolumes []string `json:"keptVolumes,omitempty"`
 }
 
 // MemberStatusApplyConfiguration constructs a declarative configuration of the MemberStatus type for use with
@@ -97,5 +100,15 @@ func (b *MemberStatusApplyConfiguration) WithMessage(value string) *MemberStatus
 // If called multiple times, the KeptAside field is set to the value of the last call.
 func (b *MemberStatusApplyConfiguration) WithKeptAside(value *KeptAsideApplyConfiguration) *MemberStatusApplyConfiguration {
 	b.KeptAside = value
+	return b
+}
+
+// WithKeptVolumes adds the given value to the KeptVolumes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the KeptVolumes field.
+func (b *MemberStatusApplyConfiguration) WithKeptVolumes(values ...string) *MemberStatusApplyConfiguration {
+	for i := range values {
+		b.KeptVolumes = append(b.KeptVolumes, values[i])
+	}
 	return b
 }
