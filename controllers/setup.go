@@ -14,6 +14,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
@@ -57,7 +58,7 @@ func Scheme() (*runtime.Scheme, error) {
 	var all error
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme, policyv1.AddToScheme,
-		rbacv1.AddToScheme, coordinationv1.AddToScheme, eventsv1.AddToScheme, storagev1.AddToScheme, v1alpha1.AddToScheme,
+		rbacv1.AddToScheme, coordinationv1.AddToScheme, eventsv1.AddToScheme, storagev1.AddToScheme, schedulingv1.AddToScheme, v1alpha1.AddToScheme,
 	} {
 		all = errors.Join(all, add(scheme))
 	}

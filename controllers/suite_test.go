@@ -161,6 +161,12 @@ func newStage(t *testing.T) *stage {
 	if err := api.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // what one test left half renewed counts in the budget of the others
+		err := api.DeleteAllOf(context.WithoutCancel(t.Context()), &v1alpha1.ReplicatedService{}, client.InNamespace(ns.Name))
+		if err != nil {
+			t.Errorf("deleting the services of namespace %s: %v", ns.Name, err)
+		}
+	})
 	return &stage{T: t, ctx: t.Context(), namespace: ns.Name}
 }
 

@@ -75,6 +75,8 @@ const (
 	ReasonMemberKeepsEnding = "MemberKeepsEnding"
 	// ReasonMemberStranded: no node that is there can reach a member's volume.
 	ReasonMemberStranded = "MemberStranded"
+	// ReasonBudgetExhausted: too many members that the operator took away are not well again for long, so it takes away no other.
+	ReasonBudgetExhausted = "BudgetExhausted"
 	// ReasonBootstrapFailed: the data of a new member could not be made.
 	ReasonBootstrapFailed = "BootstrapFailed"
 	// ReasonEngineNotStarted: a member's engine cannot be started.

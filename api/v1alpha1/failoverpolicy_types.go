@@ -116,14 +116,44 @@ type CandidatesSpec struct {
 	Excluded []string `json:"excluded,omitempty"`
 }
 
-// BudgetSpec limits failovers.
+// DisruptionLimits say of how many members at once, of all services of the cluster, the operator may take the next one of a service under this policy
+// away: to renew it in a rolling change, to make its pod anew, or to let it begin anew with fresh volumes. One that it took away counts until it is well
+// again; those that are missing without the operator's doing do not count.
+type DisruptionLimits struct {
+	// perNode is how many of one node.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:default=3
+	// +optional
+	PerNode int32 `json:"perNode,omitempty"`
+	// perZone is how many of one zone, as the nodes' label topology.kubernetes.io/zone says.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:default=10
+	// +optional
+	PerZone int32 `json:"perZone,omitempty"`
+	// perCluster is how many of all.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:default=10
+	// +optional
+	PerCluster int32 `json:"perCluster,omitempty"`
+}
+
+// BudgetSpec limits what happens to several services at once.
 type BudgetSpec struct {
-	// maxConcurrentFailovers under this policy at once.
+	// maxConcurrentFailovers of services under this policy, in its namespace, that begin by themselves. It delays one by 10 s at most; those of a
+	// lower priorityClassName leave the turns to the others at first.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	// +kubebuilder:default=10
 	// +optional
 	MaxConcurrentFailovers int32 `json:"maxConcurrentFailovers,omitempty"`
+
+	// maxDisruptions limits what the operator takes away by itself, over all services. Of one service it is one member at a time.
+	// +kubebuilder:default={}
+	// +optional
+	MaxDisruptions DisruptionLimits `json:"maxDisruptions,omitzero"`
 }
 
 // RejoinStrategy says how an old primary comes back.

@@ -47,6 +47,7 @@ func (r *Reconciler) ask(ctx context.Context, s *scope, next step) (ctrl.Result,
 		failure := fails(v1alpha1.ReasonHandoverFailed, "%s refused to hand over and serves on: %s", from, sentence(reply.Reason, reply.Message))
 		return ctrl.Result{}, r.writeFrom(ctx, begun, refused, failure)
 	}
+	r.answered.Store(fo.UID, true)
 	log.Info("the primary released its right", "member", from, "target", reply.Target)
 	return ctrl.Result{RequeueAfter: time.Second}, nil
 }

@@ -3,6 +3,7 @@ package failover
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,6 +28,9 @@ type Reconciler struct {
 	Members  members.Members
 	Recorder events.EventRecorder
 	Now      func() time.Time
+
+	// answered are the Failovers, by UID, whose primary answered that it released its right: it is not asked again, whatever is still shown of it.
+	answered sync.Map
 }
 
 // +kubebuilder:rbac:groups=ha.understudy.dev,resources=failovers,verbs=get;list;watch;create;update;patch;delete
@@ -39,12 +43,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if fo.Spec.Type == v1alpha1.TypeAutomatic || !fo.DeletionTimestamp.IsZero() || replicatedservice.Over(fo) {
+		r.answered.Delete(fo.UID)
 		return ctrl.Result{}, nil
 	}
 	s, err := r.gather(ctx, fo)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	_, s.answered = r.answered.Load(fo.UID)
 	step := decide(s)
 	if step.ask != nil {
 		return later(r.ask(ctx, s, step))

@@ -217,7 +217,7 @@ func follow(s *scope) step {
 // unheard reports whether the primary that was asked serves on in its epoch: the question or its answer was lost, with a connection or with the
 // operator that asked. One that hands over already takes the same question for what it is about.
 func unheard(s *scope) bool {
-	if s.fo.Spec.Type != v1alpha1.TypeSwitchover || s.register == nil || int64(s.register.Epoch) != s.fo.Status.Epoch-1 ||
+	if s.answered || s.fo.Spec.Type != v1alpha1.TypeSwitchover || s.register == nil || int64(s.register.Epoch) != s.fo.Status.Epoch-1 ||
 		s.register.Holder.Member != s.fo.Status.From || !s.now.Before(s.deadline()) {
 		return false
 	}

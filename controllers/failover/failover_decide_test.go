@@ -137,6 +137,7 @@ func TestDecide(t *testing.T) {
 		"begun, and it stopped":   {order(begun, holds), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
 		"begun, and it is silent": {order(begun, silent), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
 		"begun, and it serves on": {order(begun, target("cache-2")), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", true},
+		"it released, as it said": {order(begun, func(s *scope) { s.answered = true }), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
 		"it serves on, too late":  {order(begun, late), goesOn, v1alpha1.ReasonInProgress, "asked to hand over", false},
 		"another one holds": {order(begun, func(s *scope) {
 			s.register.Holder = runOf("cache-1")

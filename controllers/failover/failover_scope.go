@@ -26,6 +26,7 @@ type scope struct {
 	register *failover.Lease             // as the API server has it now; nil: there is none
 	reports  map[string]members.Report
 	others   []v1alpha1.Failover // of the same service
+	answered bool                // the primary said that it released its right
 }
 
 func (s *scope) serviceKey() types.NamespacedName {

@@ -40,8 +40,9 @@ type Reconciler struct {
 	AgentImage string
 	Now        func() time.Time
 
-	memories memories
-	secrets  secretStore
+	memories    memories
+	secrets     secretStore
+	disruptions disruptions
 }
 
 // +kubebuilder:rbac:groups=ha.understudy.dev,resources=replicatedservices,verbs=get;list;watch;update;patch
@@ -61,6 +62,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;list;watch;create;update;patch
+// +kubebuilder:rbac:groups=scheduling.k8s.io,resources=priorityclasses,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;update;patch
 
 // Reconcile looks at one service.
@@ -73,6 +75,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !svc.DeletionTimestamp.IsZero() {
+		r.disruptions.forget(req.NamespacedName)
 		if wait, err := r.endMembers(ctx, svc); wait > 0 || err != nil {
 			return ctrl.Result{RequeueAfter: wait}, err
 		}
@@ -105,7 +108,7 @@ func (r *Reconciler) act(ctx context.Context, s *scope) error {
 	var all error
 	for _, phase := range []func(context.Context, *scope) error{
 		r.ensurePassword, r.ensureCertificates, r.ensureObjects, r.ensureVolumes, r.ensureSlices,
-		r.syncMembers, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.shrink, r.leaveNode, r.heal, r.replaceVolumes,
+		r.syncMembers, r.ensureTurns, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.shrink, r.leaveNode, r.settleDisruptions, r.heal, r.replaceVolumes,
 		r.roll, r.watchRoom, r.failBack,
 	} {
 		err := s.absorb(phase(ctx, s))
@@ -152,6 +155,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.Members.Forget(key)
 	r.memories.forget(key)
 	r.secrets.forget(key)
+	r.disruptions.forget(key)
 }
 
 // SetupWithManager starts the watches.
@@ -166,6 +170,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		// compared with an older status, and must be repeated.
 		For(&v1alpha1.ReplicatedService{}).
 		Watches(&v1alpha1.FailoverPolicy{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPolicy)).
+		Watches(&v1alpha1.ReplicatedService{}, Settled(r.servicesBeside), builder.WithPredicates(comeOrGone)).
 		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(serviceOfFailover)).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfSecret)).
 		// Not settled: whoever drains evicts next, and the primary is better gone before.

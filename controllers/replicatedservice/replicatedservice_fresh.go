@@ -42,6 +42,9 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 		s.retry = true
 		return err
 	}
+	if may, err := r.mayDisrupt(ctx, s, member); !may || err != nil {
+		return err
+	}
 	pod, volumes := s.pods[member], s.stranded[member]
 	for _, v := range volumes {
 		if err := r.keep(ctx, s, member, v); err != nil {

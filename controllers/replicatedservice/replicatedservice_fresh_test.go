@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
@@ -168,7 +169,11 @@ func freshStage(t *testing.T, s *scope) (*Reconciler, client.Client) {
 		pod.Namespace, pod.Labels = "default", workload.Selector("cache")
 		objects = append(objects, pod.DeepCopy())
 	}
-	c := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(objects...).WithStatusSubresource(&corev1.PersistentVolume{}).Build()
+	known := runtime.NewScheme()
+	if err := errors.Join(scheme.AddToScheme(known), v1alpha1.AddToScheme(known)); err != nil {
+		t.Fatal(err)
+	}
+	c := fake.NewClientBuilder().WithScheme(known).WithObjects(objects...).WithStatusSubresource(&corev1.PersistentVolume{}).Build()
 	return &Reconciler{Client: c, Live: c, Recorder: events.NewFakeRecorder(10)}, c
 }
 

@@ -37,9 +37,13 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 		s.retry = true
 		return err
 	}
+	if may, err := r.mayDisrupt(ctx, s, member); !may || err != nil {
+		return err
+	}
 	pod := s.pods[member]
 	uid := pod.UID
 	if err := r.Client.Delete(ctx, pod, client.Preconditions{UID: &uid}); err != nil {
+		r.disruptions.release(s.key(), member)
 		return client.IgnoreNotFound(err)
 	}
 	if s.memory.healed == nil {

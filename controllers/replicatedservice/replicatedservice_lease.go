@@ -68,6 +68,9 @@ func (s *scope) wantedTerms(members []failover.MemberEntry) failover.Terms {
 	terms := policy.Terms(s.policy, s.effective.Spec, members)
 	terms.CooldownMillis = cooldown(s).Milliseconds()
 	terms.Preferred = preferred(s)
+	if terms.Turns, terms.Behind = s.crowd.most, s.crowd.behind; terms.Turns > 0 {
+		terms.TurnsIn = names.Turns(policyName(s.svc))
+	}
 	if e := epochIn(s.svc, keys.AnnotationApproved); s.register != nil && e == s.register.Epoch {
 		terms.Approved = e // of another epoch nobody has seen what happened
 	}

@@ -37,10 +37,14 @@ func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 			s.retry = true
 			return err
 		}
+		if may, err := r.mayDisrupt(ctx, s, member); !may || err != nil {
+			return err
+		}
 	}
 	uid := pod.UID
 	err := r.Client.Delete(ctx, pod, client.Preconditions{UID: &uid})
 	if err != nil {
+		r.disruptions.release(s.key(), member)
 		return client.IgnoreNotFound(err)
 	}
 	s.memory.calmFor = ""

@@ -52,6 +52,7 @@ type scope struct {
 	slices    []discoveryv1.EndpointSlice // of the primary's Service
 	register  *failover.Lease
 	policy    v1alpha1.FailoverPolicySpec
+	crowd     crowd
 	known     bool // the policy is known
 	reports   map[string]members.Report
 	gone      map[string]string // pods of members that are proven never to vote again, where that was looked for
@@ -161,7 +162,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 		now: r.Now(), svc: svc, pods: map[string]*corev1.Pod{}, reports: map[string]members.Report{},
 		memory: r.memories.of(client.ObjectKeyFromObject(svc)),
 	}
-	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readClaims, r.readKept, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy} {
+	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readClaims, r.readKept, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy, r.readCrowd} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
@@ -276,6 +277,7 @@ type memory struct {
 	homeSince    time.Time
 	unwell       map[string]time.Time   // since when members are not well though their pods are ready
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
+	turnsSeen    time.Time              // when the Lease that counts failovers was there
 	wholeSince   time.Time              // since when all members have been well, while evictions are forbidden
 }
 

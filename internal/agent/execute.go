@@ -35,6 +35,8 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		a.open(action)
 	case failover.Begin:
 		return a.begin(now, action)
+	case failover.AskTurn:
+		a.askTurn(action)
 	case failover.AskPromises:
 		a.askPromises(now)
 		return true

@@ -66,6 +66,7 @@ func (a *Agent) closeRecord() {
 		return
 	}
 	epoch := t.Epoch
+	a.endTurn(epoch)
 	a.record = nil
 	r.Evidence, r.Handover = t.Won.Evidence, t.Won.Asked
 	r.Base = t.Won.Promises[a.Self.Member].Position

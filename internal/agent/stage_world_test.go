@@ -12,6 +12,7 @@ import (
 
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/turns"
 	"understudy.dev/understudy/internal/wire"
 )
 
@@ -20,7 +21,8 @@ type fakeAPI struct {
 	s          *stage
 	lease      failover.Lease
 	swaps      []failover.Lease // all that was tried
-	unanswered bool             // writes are carried out and their answers lost
+	turns      []turns.Turn
+	unanswered bool // writes are carried out and their answers lost
 }
 
 var (
@@ -52,6 +54,20 @@ func (k *fakeAPI) SwapLease(_ context.Context, l failover.Lease) (failover.Lease
 		return failover.Lease{}, errTimeout
 	}
 	return k.lease, nil
+}
+
+func (k *fakeAPI) TakeTurn(_ context.Context, register string, mine turns.Turn, most, leave int) (turns.Answer, error) {
+	if err := k.s.call("take turn", fmt.Sprintf(" in %s for epoch %d, of %d, leaving %d", register, mine.Epoch, most, leave)); err != nil {
+		return turns.Answer{}, err
+	}
+	next, answer, _ := turns.Take(k.turns, mine, most, leave)
+	k.turns = next
+	return answer, nil
+}
+
+func (k *fakeAPI) EndTurn(_ context.Context, _, service string, epoch int64) error {
+	k.turns, _ = turns.End(k.turns, service, epoch)
+	return k.s.call("end turn", fmt.Sprintf(" of epoch %d", epoch))
 }
 
 // watch delivers the Lease as it is.

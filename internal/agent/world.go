@@ -8,6 +8,7 @@ import (
 
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/turns"
 	"understudy.dev/understudy/internal/wire"
 )
 
@@ -26,12 +27,16 @@ type World interface {
 	Beside(limit time.Duration, work func(ctx context.Context), then func())
 }
 
-// Kube is the part of the Kubernetes API an agent uses: its one Lease and the primary's slices.
+// Kube is the part of the Kubernetes API an agent uses: its one Lease, the one that its policy's services share, and the primary's slices.
 type Kube interface {
 	// ReadLease reads from the API server's quorum.
 	ReadLease(ctx context.Context) (failover.Lease, error)
 	// SwapLease writes l if the Lease still has the version that l was read under, and returns it as written.
 	SwapLease(ctx context.Context, l failover.Lease) (failover.Lease, error)
+	// TakeTurn counts the service among those that fail over at once, in the Lease of that name, where fewer than most minus leave others do; EndTurn
+	// takes it out again.
+	TakeTurn(ctx context.Context, register string, mine turns.Turn, most, leave int) (turns.Answer, error)
+	EndTurn(ctx context.Context, register, service string, epoch int64) error
 	Slice(ctx context.Context, name string) (*discoveryv1.EndpointSlice, error)
 	UpdateSlice(ctx context.Context, s *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, error)
 }

@@ -68,6 +68,13 @@ func (th *theatre) do(a *actor, action Action) bool {
 				th.send(b, a.name, func(a *actor) { a.obs.OnPreVoteReply(reply) })
 			})
 		})
+	case AskTurn:
+		if a.asked = append(a.asked, action.Leave); th.turn != nil {
+			th.after(3*time.Millisecond, func() {
+				a.obs.OnTurn(Turn{Epoch: action.Epoch, Taken: th.turn(action.Leave), At: th.now, Others: []string{"another"}})
+			})
+		}
+		return false
 	case AskPromises:
 		th.askPromises(a)
 	case Grant, Renumber, Renew, WriteTerms:

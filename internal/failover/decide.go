@@ -24,6 +24,8 @@ const (
 	Open ActionKind = "Open"
 	// Begin starts an attempt and asks for pre-votes.
 	Begin ActionKind = "Begin"
+	// AskTurn asks whether fewer services fail over at once than the policy allows, leaving Leave turns free.
+	AskTurn ActionKind = "AskTurn"
 	// AskPromises asks every member, this one included, for a promise.
 	AskPromises ActionKind = "AskPromises"
 	// Grant swaps the Lease to the attempt's epoch and this run.
@@ -54,6 +56,7 @@ type Action struct {
 	Durable  *Durable
 	Terms    *Terms
 	Quorum   int
+	Leave    int
 	Detected Instant
 	Pause    time.Duration
 }

@@ -114,7 +114,7 @@ func decideAttempt(now Instant, o *Observation, a *Attempt, d *Decision) {
 
 func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
 	if a.Released {
-		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
+		askPromises(now, o, a, d)
 		return
 	}
 	for m, r := range a.PreVotes {
@@ -125,7 +125,7 @@ func decidePreVote(now Instant, o *Observation, a *Attempt, d *Decision) {
 		}
 	}
 	if !o.keeps(PreVote) || o.Lease.Terms.outvotes(func(m string) ballot { return o.agreed(now, a, m) }) {
-		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
+		askPromises(now, o, a, d)
 		return
 	}
 	left := preVoteTimeout - since(now, a.Began)

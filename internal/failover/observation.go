@@ -142,6 +142,8 @@ type Observation struct {
 	Tenure  *Tenure
 	Ended   Epoch // the highest epoch that this run held and gave up
 	Attempt *Attempt
+	// Turn is the last answer to the question for a turn (Terms.Turns).
+	Turn Turn
 	// NotBefore is the earliest instant of the next attempt.
 	NotBefore Instant
 	Failures  int // attempts in a row that came to nothing

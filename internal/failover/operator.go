@@ -61,7 +61,7 @@ type LeaseStep struct {
 	Waiting []string
 }
 
-// DecideLease says what the operator does about the Lease: it makes it, grants epoch 1, puts mode, accepted evidence, cooldown, the
+// DecideLease says what the operator does about the Lease: it makes it, grants epoch 1, puts mode, accepted evidence, cooldown, turns, the
 // preferred members and a person's approval into force, begins changes of members, and makes a lost one anew. All else is the members' own.
 func DecideLease(v OperatorView) LeaseStep {
 	known := v.Known
@@ -86,8 +86,9 @@ func DecideLease(v OperatorView) LeaseStep {
 	}
 	next := *v.Lease
 	next.Terms.Mode, next.Terms.Accepted, next.Terms.CooldownMillis = v.Wanted.Mode, v.Wanted.Accepted, v.Wanted.CooldownMillis
+	next.Terms.Turns, next.Terms.TurnsIn, next.Terms.Behind = v.Wanted.Turns, v.Wanted.TurnsIn, v.Wanted.Behind
 	next.Terms.Preferred, next.Terms.Approved = v.Wanted.Preferred, v.Wanted.Approved
-	why := "mode, accepted evidence, cooldown, the preferred members or a person's approval changed"
+	why := "mode, accepted evidence, cooldown, turns, the preferred members or a person's approval changed"
 	if list, reason := nextMembers(v); list != nil && !v.Paused {
 		next.Terms.Next, next.Terms.Sets = v.Lease.carried(list, v.Reports), widened(next.Terms.Sets, list)
 		why = reason

@@ -67,6 +67,11 @@ type Terms struct {
 	// began so, with another member than the one before or with the one that came back from such an epoch.
 	CooldownMillis int64 `json:"cooldownMilliseconds,omitempty"`
 	Unasked        Epoch `json:"unasked,omitempty"`
+	// Turns is how many of the services under the policy may fail over at once, where there are more of them; 0: nobody waits for that. TurnsIn is
+	// the Lease that counts them, and Behind how many turns this service leaves free, at first, to those of higher priority.
+	Turns   int    `json:"turns,omitempty"`
+	TurnsIn string `json:"turnsIn,omitempty"`
+	Behind  int    `json:"behind,omitempty"`
 	// MinReplicasToWrite is carried out by the engine.
 	MinReplicasToWrite int `json:"minReplicasToWrite,omitempty"`
 	// Opened is the last epoch that opened; Sets the synchronous set of it and of each later one.

@@ -19,7 +19,8 @@ type theatre struct {
 	cut     map[[2]string]bool       // from → to
 	slow    map[string]time.Duration // what a member sends takes so much longer
 	log     []string
-	without Rule // switched off for all of them
+	without Rule                 // switched off for all of them
+	turn    func(leave int) bool // says whether a service that asks has its turn; nil: nobody answers
 	// counting: two writers at once are counted in two and do not end the test.
 	counting bool
 	two      int
@@ -43,6 +44,7 @@ type actor struct {
 	wrote   []Epoch // epochs in which it acknowledged writes
 	opened  Instant
 	guardAt Instant
+	asked   []int // turns that it left free, each time it asked for one
 }
 
 func testTerms(n int) Terms {

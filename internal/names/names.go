@@ -79,6 +79,15 @@ func MembersService(service string) string { return service + "-members" }
 // Lease is the register of (epoch, holder).
 func Lease(service string) string { return service + "-primary" }
 
+// Turns is the Lease in which the services under one policy of a namespace count those that fail over at once; policy is empty for those that name none.
+// No service's Lease is called so, since names of services have no dots.
+func Turns(policy string) string {
+	if policy == "" {
+		return "failovers.no-policy"
+	}
+	return "failovers.policy." + policy
+}
+
 // PrimarySlice is the EndpointSlice of the primary for one address family ("ipv4" or "ipv6").
 func PrimarySlice(service, family string) string { return service + "-primary-" + family }
 

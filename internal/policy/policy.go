@@ -32,8 +32,10 @@ func Defaults() v1alpha1.FailoverPolicySpec {
 		MinReplicasToWrite: ptr.To[int32](0),
 		Acknowledgement:    v1alpha1.AcknowledgementEngine,
 		CooldownSeconds:    ptr.To[int32](0),
-		Budget:             v1alpha1.BudgetSpec{MaxConcurrentFailovers: 10},
-		Rejoin:             v1alpha1.RejoinSpec{Strategy: v1alpha1.RejoinAutomatic, MaxAttempts: 5},
+		Budget: v1alpha1.BudgetSpec{
+			MaxConcurrentFailovers: 10, MaxDisruptions: v1alpha1.DisruptionLimits{PerNode: 3, PerZone: 10, PerCluster: 10},
+		},
+		Rejoin: v1alpha1.RejoinSpec{Strategy: v1alpha1.RejoinAutomatic, MaxAttempts: 5},
 	}
 }
 

@@ -54,7 +54,15 @@ func ServiceAccount(in Input) *corev1.ServiceAccount {
 	}
 }
 
-// Role lets agents work on the Lease and the slices of their own service and on nothing else.
+func policyOf(svc *v1alpha1.ReplicatedService) string {
+	if ref := svc.Spec.FailoverPolicyRef; ref != nil {
+		return ref.Name
+	}
+	return ""
+}
+
+// Role lets agents work on the Lease and the slices of their own service, on the turns to fail over that services under one policy take, and on nothing
+// else.
 func Role(in Input) *rbacv1.Role {
 	name := in.Service.Name
 	verbs := []string{"get", "list", "watch", "update", "patch"}
@@ -65,6 +73,10 @@ func Role(in Input) *rbacv1.Role {
 			{
 				APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: verbs,
 				ResourceNames: []string{names.Lease(name)},
+			},
+			{
+				APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "update"},
+				ResourceNames: []string{names.Turns(policyOf(in.Service))},
 			},
 			{
 				APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: verbs,

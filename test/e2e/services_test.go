@@ -30,6 +30,7 @@ func TestServices(t *testing.T) {
 	t.Run("Cooldown", testCooldown)
 	t.Run("Approval", testApproval)
 	t.Run("Heal", testHeal)
+	t.Run("Storm", testStorm)
 }
 
 // longest is what an outage may take on a busy machine; the benchmark says what it takes on a quiet one.

@@ -28,6 +28,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CustomSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DetectionSpec"):
 		return &apiv1alpha1.DetectionSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DisruptionLimits"):
+		return &apiv1alpha1.DisruptionLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EngineSpec"):
 		return &apiv1alpha1.EngineSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Failover"):

@@ -14,6 +14,8 @@ const (
 	AnnotationEpoch = "ha.understudy.dev/epoch"
 	// AnnotationLease on the Lease: the rest of its contract as JSON.
 	AnnotationLease = "ha.understudy.dev/lease"
+	// AnnotationTurns on the Lease that the services under one policy share: those that fail over now, as JSON.
+	AnnotationTurns = "ha.understudy.dev/turns"
 	// LabelReason on a Failover that the operator asks for by itself: why it does.
 	LabelReason = "ha.understudy.dev/reason"
 	// AnnotationAsked on such a Failover: the epoch whose primary is meant. Of a later epoch nothing is asked.

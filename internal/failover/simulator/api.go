@@ -10,6 +10,7 @@ import (
 
 	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/turns"
 )
 
 // api is the API server: one Lease with a version, its watches, and the primary's slice.
@@ -22,6 +23,7 @@ type api struct {
 	slow    float64 // milliseconds added at most
 	flaky   int     // answers are lost, writes come late
 	highest failover.Epoch
+	turns   []turns.Turn
 
 	route        failover.Epoch
 	endpoints    []string
@@ -159,6 +161,27 @@ func (k *kubeOf) SwapLease(_ context.Context, l failover.Lease) (failover.Lease,
 		return failover.Lease{}, errDeadline // carried out, not answered
 	}
 	return out, err
+}
+
+// Every member of the one service that is played shares its turns.
+func (k *kubeOf) TakeTurn(_ context.Context, _ string, mine turns.Turn, most, leave int) (turns.Answer, error) {
+	if err := k.call(); err != nil {
+		return turns.Answer{}, err
+	}
+	a := &k.l.s.api
+	next, answer, changed := turns.Take(a.turns, mine, most, leave)
+	if changed {
+		a.turns = next
+	}
+	return answer, nil
+}
+
+func (k *kubeOf) EndTurn(_ context.Context, _, service string, epoch int64) error {
+	if err := k.call(); err != nil {
+		return err
+	}
+	k.l.s.api.turns, _ = turns.End(k.l.s.api.turns, service, epoch)
+	return nil
 }
 
 func (k *kubeOf) Slice(_ context.Context, name string) (*discoveryv1.EndpointSlice, error) {

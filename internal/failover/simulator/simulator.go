@@ -241,6 +241,9 @@ func (s *sim) terms() failover.Terms {
 	if s.cfg.Quorum == 0 {
 		t.OnTooFew = ""
 	}
+	if s.cfg.Seed%4 == 1 {
+		t.Turns, t.TurnsIn = 1, "failovers" // a failover that waits for its turn is still one
+	}
 	n := 0
 	for _, m := range s.members {
 		if m.wanted {

@@ -46,6 +46,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 10
+    - name: maxDisruptions
+      type:
+        namedType: dev.understudy.understudy.api.v1alpha1.DisruptionLimits
+      default: {}
 - name: dev.understudy.understudy.api.v1alpha1.CandidatesSpec
   map:
     fields:
@@ -120,6 +124,21 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 800
+- name: dev.understudy.understudy.api.v1alpha1.DisruptionLimits
+  map:
+    fields:
+    - name: perCluster
+      type:
+        scalar: numeric
+      default: 10
+    - name: perNode
+      type:
+        scalar: numeric
+      default: 3
+    - name: perZone
+      type:
+        scalar: numeric
+      default: 10
 - name: dev.understudy.understudy.api.v1alpha1.EngineSpec
   map:
     fields:

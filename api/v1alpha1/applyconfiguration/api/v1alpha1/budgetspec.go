@@ -5,10 +5,13 @@ package v1alpha1
 // BudgetSpecApplyConfiguration represents a declarative configuration of the BudgetSpec type for use
 // with apply.
 //
-// BudgetSpec limits failovers.
+// BudgetSpec limits what happens to several services at once.
 type BudgetSpecApplyConfiguration struct {
-	// maxConcurrentFailovers under this policy at once.
+	// maxConcurrentFailovers of services under this policy, in its namespace, that begin by themselves. It delays one by 10 s at most; those of a
+	// lower priorityClassName leave the turns to the others at first.
 	MaxConcurrentFailovers *int32 `json:"maxConcurrentFailovers,omitempty"`
+	// maxDisruptions limits what the operator takes away by itself, over all services. Of one service it is one member at a time.
+	MaxDisruptions *DisruptionLimitsApplyConfiguration `json:"maxDisruptions,omitempty"`
 }
 
 // BudgetSpecApplyConfiguration constructs a declarative configuration of the BudgetSpec type for use with
@@ -22,5 +25,13 @@ func BudgetSpec() *BudgetSpecApplyConfiguration {
 // If called multiple times, the MaxConcurrentFailovers field is set to the value of the last call.
 func (b *BudgetSpecApplyConfiguration) WithMaxConcurrentFailovers(value int32) *BudgetSpecApplyConfiguration {
 	b.MaxConcurrentFailovers = &value
+	return b
+}
+
+// WithMaxDisruptions sets the MaxDisruptions field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MaxDisruptions field is set to the value of the last call.
+func (b *BudgetSpecApplyConfiguration) WithMaxDisruptions(value *DisruptionLimitsApplyConfiguration) *BudgetSpecApplyConfiguration {
+	b.MaxDisruptions = value
 	return b
 }
