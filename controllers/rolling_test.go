@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -87,7 +89,18 @@ func (tr *troupe) revise(revision string) {
 			return err
 		}
 		set.Status.UpdateRevision, set.Status.ObservedGeneration, set.Status.Replicas = revision, set.Generation, 3
-		return api.Status().Update(tr.ctx, set)
+		if err := api.Status().Update(tr.ctx, set); err != nil {
+			return err
+		}
+		template, err := json.Marshal(map[string]any{"spec": map[string]any{"template": set.Spec.Template}})
+		if err != nil {
+			return err
+		}
+		kept := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: tr.namespace, Name: revision}, Data: runtime.RawExtension{Raw: template}}
+		if err := api.Create(tr.ctx, kept); !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		return nil
 	})
 }
 
@@ -253,8 +266,9 @@ func TestRollOnFullVolumes(t *testing.T) {
 	tr.play("2", tr.all("cache-2", "cache-1", "cache-0"))
 }
 
-// TestRollStops: a renewed member that does not come back costs nobody else; the spec set back mends it.
-func TestRollStops(t *testing.T) {
+// TestRollIsTakenBack: a renewed member that does not come back costs nobody else, and gets back what the primary runs, until the spec asks for
+// something else.
+func TestRollIsTakenBack(t *testing.T) {
 	s := newStage(t)
 	s.create(redis("cache"))
 	tr := s.rehearse("cache", quiet)
@@ -276,18 +290,38 @@ func TestRollStops(t *testing.T) {
 		}}
 		return api.Status().Update(s.ctx, stuck)
 	})
-	s.stalled("cache", v1alpha1.ReasonRollStopped, "cache-2", "no such file", "cache-1, cache-0 stay as they are", "set it back")
-	s.stillAvailable("cache")
+	tr.runs("redis:8")
 	tr.plays = good
-	tr.image("1", "redis:8")
+	tr.revise("1")
 	tr.play("1", tr.all("cache-2", "cache-2"))
-	s.healthy("cache")
+	s.stalled("cache", v1alpha1.ReasonRollStopped, "the change of the spec was taken back", "cache-2", "no such file", "kubectl annotate statefulset cache")
+	s.condition("cache", v1alpha1.ConditionRedundant, metav1.ConditionTrue, v1alpha1.ReasonHealthy)
+	s.stillAvailable("cache")
 	if made := tr.switchovers(); len(made) != 0 {
 		t.Errorf("%d Failovers though no other member was touched", len(made))
 	}
 	if r := s.register("cache"); r.Epoch != 1 {
 		t.Errorf("epoch %d", r.Epoch)
 	}
+	// Nothing of it comes back until the spec asks for something else, which is tried.
+	tr.spec("1", func(spec *v1alpha1.ReplicatedServiceSpec) { spec.Template.Image = "redis:9" })
+	tr.runs("redis:9")
+	s.condition("cache", v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNotStalled)
+}
+
+// runs waits until the StatefulSet asks for an image.
+func (tr *troupe) runs(image string) {
+	tr.Helper()
+	tr.eventually(func() string {
+		set := &appsv1.StatefulSet{}
+		tr.get(tr.service, set)
+		for _, c := range set.Spec.Template.Spec.Containers {
+			if c.Name == names.EngineContainer && c.Image != image {
+				return "the StatefulSet asks for " + c.Image
+			}
+		}
+		return ""
+	})
 }
 
 // TestRollOfParameters: members that need a restart for them are renewed as for a template.

@@ -75,13 +75,23 @@ const (
 	ReasonMemberKeepsEnding = "MemberKeepsEnding"
 	// ReasonMemberStranded: no node that is there can reach a member's volume.
 	ReasonMemberStranded = "MemberStranded"
+	// ReasonNodeUnreachable: a member's node does not answer Kubernetes, and nobody says that it is out of service.
+	ReasonNodeUnreachable = "NodeUnreachable"
+	// ReasonMemberKeepsTerminating: a member's pod should have ended, and has not.
+	ReasonMemberKeepsTerminating = "MemberKeepsTerminating"
+	// ReasonMemberUnschedulable: no node takes a member's pod.
+	ReasonMemberUnschedulable = "MemberUnschedulable"
+	// ReasonMemberNotStarted: a node does not get a member's container to run.
+	ReasonMemberNotStarted = "MemberNotStarted"
+	// ReasonMemberBehind: a replica does not come closer to the primary.
+	ReasonMemberBehind = "MemberBehind"
 	// ReasonBudgetExhausted: too many members that the operator took away are not well again for long, so it takes away no other.
 	ReasonBudgetExhausted = "BudgetExhausted"
 	// ReasonBootstrapFailed: the data of a new member could not be made.
 	ReasonBootstrapFailed = "BootstrapFailed"
 	// ReasonEngineNotStarted: a member's engine cannot be started.
 	ReasonEngineNotStarted = "EngineNotStarted"
-	// ReasonRollStopped: a renewed member does not come back, or the primary does not hand over, so the others stay as they are.
+	// ReasonRollStopped: a renewed member does not come back, or the primary does not hand over, so the others stay as they are; or the change was taken back.
 	ReasonRollStopped = "RollStopped"
 	// ReasonForeignBudget: a PodDisruptionBudget that is not the service's own matches its pods, so that no eviction succeeds.
 	ReasonForeignBudget = "ForeignBudget"

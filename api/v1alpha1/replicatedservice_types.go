@@ -77,6 +77,15 @@ type ReplicatedServiceSpec struct {
 	// +optional
 	Placement *PlacementSpec `json:"placement,omitempty"`
 
+	// progressDeadlineSeconds is how long a member that was renewed in a rolling change may take to be well again. Then the change is taken back,
+	// as far as the pods' template goes, and Stalled says so until the spec asks for something else.
+	// One that copies the primary's data is waited for.
+	// +kubebuilder:validation:Minimum=10
+	// +kubebuilder:validation:Maximum=86400
+	// +kubebuilder:default=600
+	// +optional
+	ProgressDeadlineSeconds *int32 `json:"progressDeadlineSeconds,omitempty"`
+
 	// state pauses all changes to a service, failovers included.
 	// +kubebuilder:default=Active
 	// +optional

@@ -50,6 +50,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=ha.understudy.dev,resources=replicatedservices/finalizers,verbs=update
 // +kubebuilder:rbac:groups=ha.understudy.dev,resources=failoverpolicies,verbs=get;list;watch
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=apps,resources=controllerrevisions,verbs=get
 // +kubebuilder:rbac:groups="",resources=services;serviceaccounts;configmaps,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete

@@ -18,6 +18,8 @@ const (
 	askBudgetAgain = 5 * time.Second
 	// allSeenWithin is how long a new leader takes nothing away before it has looked at every service once: what its predecessor took away counts too.
 	allSeenWithin = 30 * time.Second
+	// toldAfter is how long members may be in the way before a person is told.
+	toldAfter = 10 * time.Minute
 	// toldOfBudget is how many members are named to people.
 	toldOfBudget = 5
 )
@@ -134,7 +136,7 @@ func (r *Reconciler) mayDisrupt(ctx context.Context, s *scope, member string) (b
 	if s.rolling != "" {
 		s.rolling += "; " + why
 	}
-	if !oldest.IsZero() && s.now.Sub(oldest) >= rollDeadline {
+	if !oldest.IsZero() && s.now.Sub(oldest) >= toldAfter {
 		s.problems = append(s.problems, Problem{Reason: v1alpha1.ReasonBudgetExhausted, Message: why +
 			". See what their services say and put that right, or raise that field in the policy"})
 	}

@@ -191,7 +191,7 @@ func TestBudgetIsTold(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
 		told  bool
-	}{{time.Minute, false}, {rollDeadline, true}} {
+	}{{time.Minute, false}, {toldAfter, true}} {
 		s := limited(troop("b"), 9, 9, 1)
 		s.now, s.rolling = noon.Add(c.after), "renewing b-2"
 		may, err := r.mayDisrupt(t.Context(), s, "b-2")

@@ -3,6 +3,7 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,12 +20,14 @@ const (
 	// hide a fault that a new pod does not mend.
 	healTries  = 3
 	healWindow = time.Hour
+	// hungFor is how long an agent may answer nobody, in a container that runs on a node that answers, before its pod is made anew.
+	hungFor = time.Minute
 
 	reasonMemberRecreated = "MemberRecreated"
 )
 
-// heal makes the pod of a member anew whose container the kubelet holds back: each end makes it wait longer, up to five minutes, and
-// the service is without that member meanwhile.
+// heal makes the pod of a member anew whose container the kubelet holds back, since each end makes it wait longer, up to five minutes, or whose
+// agent hangs, which nothing else would end.
 func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 	member, problem := nextHeal(s)
 	if problem != nil {
@@ -51,10 +54,9 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 	}
 	s.memory.healed[member] = append(s.memory.healed[member], s.now)
 	try := len(s.memory.healed[member])
-	ctrl.LoggerFrom(ctx).Info("a member whose container ends again and again is made anew", "pod", member, "uid", uid, "try", try)
+	ctrl.LoggerFrom(ctx).Info("a member that does not come back is made anew", "why", ailment(pod), "pod", member, "uid", uid, "try", try)
 	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonMemberRecreated, "Heal",
-		"pod %s is made anew (%d of %d times within %s): %s, and the kubelet waits longer each time before it starts it again",
-		member, try, healTries, healWindow, lastEnd(pod))
+		"pod %s is made anew (%d of %d times within %s): %s", member, try, healTries, healWindow, ailment(pod))
 	return nil
 }
 
@@ -77,12 +79,12 @@ func nextHeal(s *scope) (string, *Problem) {
 	}
 	s.lookAt(tries[0].Add(healWindow))
 	return "", &Problem{Reason: v1alpha1.ReasonMemberKeepsEnding, Message: fmt.Sprintf(
-		"the container of %s ends again and again, in %d pods within %s: %s. See `kubectl logs %s -n %s -c %s --previous` and put the cause right; "+
-			"or have the member made anew from the primary: %s", member, len(tries)+1, healWindow, lastEnd(s.pods[member]), member, s.svc.Namespace, names.EngineContainer, rebuild(s, member))}
+		"%s does not come back, in %d pods within %s: %s. See `kubectl logs %s -n %s -c %s --previous` and put the cause right; "+
+			"or have the member made anew from the primary: %s", member, len(tries)+1, healWindow, ailment(s.pods[member]), member, s.svc.Namespace, names.EngineContainer, rebuild(s, member))}
 }
 
 // held is the one member that is not well, if it is a replica whose container the kubelet holds back, or did until a moment ago after as
-// many new pods as are made, and nothing else is being changed or to be put right: never is more than one member healed at once. PostgreSQL's
+// many new pods as are made, or whose agent hangs, and nothing else is being changed or to be put right: never is more than one member healed at once. PostgreSQL's
 // data without a volume goes with the pod, and may be all there is of what only a former primary had.
 func held(s *scope) string {
 	quiet := !s.paused() && s.heard() && len(s.problems) == 0 && s.register != nil && len(s.register.Terms.Next) == 0 &&
@@ -94,7 +96,7 @@ func held(s *scope) string {
 	found := ""
 	for _, name := range s.memberNames() {
 		pod := s.pods[name]
-		ill := pod != nil && pod.DeletionTimestamp == nil && (crashes(pod) || len(s.memory.healed[name]) >= healTries)
+		ill := pod != nil && pod.DeletionTimestamp == nil && (crashes(pod) || hangs(s, pod) || len(s.memory.healed[name]) >= healTries)
 		switch {
 		case well(s, name):
 		case found == "" && ill && !holds(s, name) && !goes(s, name):
@@ -104,6 +106,41 @@ func held(s *scope) string {
 		}
 	}
 	return found
+}
+
+// ailment says why a pod is made anew, for people.
+func ailment(pod *corev1.Pod) string {
+	if crashes(pod) {
+		return lastEnd(pod) + ", and the kubelet waits longer each time before it starts it again"
+	}
+	return "its container runs, and its agent answers nobody"
+}
+
+// hangs reports whether a member's agent answers neither the operator nor the kubelet's probe, though its container runs and its node is well.
+func hangs(s *scope, pod *corev1.Pod) bool {
+	report, node := s.reports[pod.Name], s.nodes[pod.Spec.NodeName]
+	begun := runsSince(pod)
+	if begun.IsZero() || podReady(pod) || report.Live() != nil || !report.Tried || node == nil {
+		return false
+	}
+	if slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return slices.Contains(faultTaints, t.Key) }) {
+		return false // what is on it is not known, and a pod that is deleted there does not end
+	}
+	left := hungFor - min(s.now.Sub(report.Since), s.now.Sub(begun))
+	if left > 0 {
+		s.lookIn(left)
+	}
+	return left <= 0
+}
+
+// runsSince is since when the engine's container runs; zero: it does not.
+func runsSince(pod *corev1.Pod) time.Time {
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.Name == names.EngineContainer && c.State.Running != nil {
+			return c.State.Running.StartedAt.Time
+		}
+	}
+	return time.Time{}
 }
 
 // lastEnd says how a pod's engine container ended last, for people.

@@ -66,7 +66,10 @@ func (r *Reconciler) ensureObjects(ctx context.Context, s *scope) error {
 	// The pods come last: without the others they would only wait and fill the events.
 	if all == nil && !s.hasProblem(v1alpha1.ReasonNameTaken) {
 		var wrote bool
-		wrote, all = r.applier().Ensure(ctx, workload.StatefulSet(in))
+		set := workload.StatefulSet(in)
+		if all = keepTemplate(set, s.set); all == nil {
+			wrote, all = r.applier().Ensure(ctx, set)
+		}
 		s.unsettled = wrote && s.set != nil // the one in the cache is of the spec before
 	}
 	s.unsettled = s.unsettled || all != nil

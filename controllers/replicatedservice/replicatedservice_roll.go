@@ -16,9 +16,16 @@ import (
 func (r *Reconciler) roll(ctx context.Context, s *scope) error {
 	step := nextRoll(s)
 	s.rolling = step.why
+	defer func() {
+		if problem := rolledBackProblem(s); problem != nil {
+			s.problems = append(s.problems, *problem)
+		}
+	}()
 	switch step.act {
 	case rollRenews:
 		return r.renew(ctx, s, step.member)
+	case rollsBack:
+		return r.rollBack(ctx, s, step)
 	case rollHandsOver:
 		return r.askToHandOver(ctx, s)
 	case rollStops:

@@ -18,8 +18,6 @@ import (
 const (
 	// rollCalm is how long all other members must have been well before the next one is renewed.
 	rollCalm = 2 * time.Second
-	// rollDeadline is how long a renewed member may take to be well again, as for the pods of a Deployment.
-	rollDeadline = 10 * time.Minute
 	// rollHandovers is how often the primary is asked to hand over, each time after a longer pause.
 	rollHandovers = 3
 	handoverPause = 30 * time.Second
@@ -33,6 +31,7 @@ const (
 	rollRenews    // the member's pod is deleted, and made anew
 	rollHandsOver // a Failover of type Switchover is made
 	rollStops     // only a person can help
+	rollsBack     // the template is set back to what the primary runs
 )
 
 // rollStep is what comes next in a roll: the renewal of members that run something older than the spec, one at a time. why is
@@ -73,6 +72,11 @@ func settled(s *scope) bool {
 }
 
 func rollOf(s *scope, due []string) rollStep {
+	if broken, left := brokenByRoll(s, due); broken != "" && left <= 0 {
+		return rollStep{act: rollsBack, member: broken, why: fmt.Sprintf("%s does not become well (%s), so the change is taken back", broken, stateOf(s, broken))}
+	} else if broken != "" {
+		s.lookIn(left)
+	}
 	member := due[0]
 	if why := forbids(s, member); why != "" {
 		s.memory.calmFor, s.memory.unwell = "", nil
@@ -326,13 +330,13 @@ func overdue(s *scope, due []string) string {
 			delete(s.memory.unwell, name)
 			continue
 		}
-		left := rollDeadline - s.now.Sub(unwellSince(s, pod))
+		left := s.rollDeadline() - s.now.Sub(unwellSince(s, pod))
 		if left > 0 {
 			s.lookIn(left)
 			continue
 		}
 		return fmt.Sprintf("%s runs what the spec says and has not been well for %s (%s), so %s stay as they are: see `kubectl logs %s -c %s`, and correct "+
-			"the spec or set it back; %s is then renewed first", name, rollDeadline, stateOf(s, name), strings.Join(due, ", "), name, names.EngineContainer, name)
+			"the spec or set it back; %s is then renewed first", name, s.rollDeadline(), stateOf(s, name), strings.Join(due, ", "), name, names.EngineContainer, name)
 	}
 	return ""
 }

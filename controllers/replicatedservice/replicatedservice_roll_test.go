@@ -160,17 +160,52 @@ func TestNextRoll(t *testing.T) {
 			}
 		}), rollHandsOver, "cache-0", ""},
 		"a renewed one does not come back": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
-			notReady(s, "cache-2", rollDeadline)
+			notReady(s, "cache-2", 10*time.Minute)
+		}), rollsBack, "cache-2", "cache-2 does not become well (Starting: no such file), so the change is taken back"},
+		"nor within the spec's own time": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			s.effective.Spec.ProgressDeadlineSeconds = ptr.To[int32](30)
+			notReady(s, "cache-2", 30*time.Second)
+		}), rollsBack, "cache-2", ""},
+		"nor is its image found": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			mute(s, "cache-2")
+			notReady(s, "cache-2", 10*time.Minute)
+			s.problems = []Problem{{Reason: v1alpha1.ReasonImageNotFound}}
+		}), rollsBack, "cache-2", ""},
+		"nor does it, and the mode is Manual": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			notReady(s, "cache-2", 10*time.Minute)
+			s.register.Terms.Mode = failover.ModeManual
 		}), rollStops, "", "cache-2 runs what the spec says and has not been well for 10m0s (Starting: no such file), so cache-1, cache-0 stay as they are"},
+		"nor does it, for it copies": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			say(s, "cache-2", func(st *wire.Status) { st.Epoch, st.State = 1, "CatchingUp" })
+			notReady(s, "cache-2", time.Hour)
+		}), rollStops, "", ""},
+		"nor does it, for its parameters": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			say(s, "cache-2", func(st *wire.Status) {
+				st.Epoch, st.State, st.Stuck = 1, "Starting", &wire.Stuck{Reason: "ConfigurationRefused"}
+			})
+			notReady(s, "cache-2", time.Hour)
+		}), rollStops, "", ""},
+		"nor does it, for its node": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			mute(s, "cache-2")
+			notReady(s, "cache-2", time.Hour)
+			s.nodes = map[string]*corev1.Node{"node": {Spec: corev1.NodeSpec{Taints: []corev1.Taint{tainted(corev1.TaintNodeUnreachable, time.Hour)}}}}
+		}), rollStops, "", ""},
+		"nor does another": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), starting("cache-1"), func(s *scope) {
+			notReady(s, "cache-2", time.Hour)
+		}), rollStops, "", ""},
+		"nor does it, and nobody serves": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			notReady(s, "cache-2", time.Hour)
+			say(s, "cache-0", func(*wire.Status) {})
+		}), rollStops, "", ""},
 		"a renewed one may come back": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
-			notReady(s, "cache-2", rollDeadline-time.Second)
+			notReady(s, "cache-2", 10*time.Minute-time.Second)
 		}), rollWaits, "", "waiting for cache-2 (Starting: no such file)"},
 		"an old one is unwell for a moment": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
 			s.pods["cache-2"].CreationTimestamp = metav1.NewTime(noon.Add(-24 * time.Hour))
 		}), rollWaits, "", "waiting for cache-2"},
 		"ready for long and yet unwell": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
-			s.memory.unwell = map[string]time.Time{"cache-2": noon.Add(-rollDeadline)}
-		}), rollStops, "", "cache-2 runs what the spec says"},
+			s.memory.unwell = map[string]time.Time{"cache-2": noon.Add(-10 * time.Minute)}
+		}), rollsBack, "cache-2", ""},
 		"broken since it was renewed, set back":  {rolling([]string{"cache-2"}, starting("cache-2"), func(s *scope) { notReady(s, "cache-2", time.Hour) }), rollRenews, "cache-2", ""},
 		"two broken ones, older":                 {rolling([]string{"cache-1", "cache-2"}, starting("cache-1"), starting("cache-2")), rollRenews, "cache-1", ""},
 		"of two broken ones first who is silent": {rolling([]string{"cache-1", "cache-2"}, starting("cache-1"), func(s *scope) { mute(s, "cache-2") }), rollRenews, "cache-2", ""},
@@ -262,7 +297,7 @@ func TestNextRollOfParameters(t *testing.T) {
 		"one is silent": {tuned(func(s *scope) { silence(s, "cache-1") }), rollWaits, ""},
 		"one does not come back": {tuned(func(s *scope) {
 			silence(s, "cache-2")
-			notReady(s, "cache-2", rollDeadline)
+			notReady(s, "cache-2", 10*time.Minute)
 		}), rollStops, ""},
 		"one was renewed": {tuned(func(s *scope) { s.reports["cache-2"].Status.PendingRestart = false }), rollRenews, "cache-1"},
 		"the primary is left": {tuned(func(s *scope) {

@@ -189,6 +189,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 	s.problems = append(s.problems, podProblems(s)...)
 	s.problems = append(s.problems, stuckProblems(s)...)
 	s.problems = append(s.problems, budgetProblems(s)...)
+	s.problems = append(s.problems, awayProblems(s)...)
 	s.problems = append(s.problems, strandedProblems(s)...) // after all others, which keep a member from beginning anew
 	return s, nil
 }
@@ -276,6 +277,7 @@ type memory struct {
 	home         string // the member that the primary moves back to, all being well since homeSince
 	homeSince    time.Time
 	unwell       map[string]time.Time   // since when members are not well though their pods are ready
+	behind       map[string]lagSeen     // the least lag of members that are behind
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
 	turnsSeen    time.Time              // when the Lease that counts failovers was there
 	wholeSince   time.Time              // since when all members have been well, while evictions are forbidden

@@ -43,7 +43,22 @@ func testHeal(t *testing.T) {
 	if !slices.ContainsFunc(events.Items, func(e eventsv1.Event) bool { return e.Reason == "MemberRecreated" }) {
 		t.Error("no event tells that the member was made anew")
 	}
+	t.Run("AgentHung", func(t *testing.T) { f.agentHung(t) })
 	t.Run("PreferredZone", func(t *testing.T) { f.preferredZone(t) })
+}
+
+// agentHung: nothing but a new pod ends an agent that hangs.
+func (f fixture) agentHung(t *testing.T) {
+	s := f.scene(t)
+	member := s.replicas[1]
+	hung := time.Now()
+	must(t, f.Injector.HangAgent(t.Context(), f.namespace, member))
+	s.madeAnew(t, member, 3*time.Minute)
+	t.Logf("%s was made anew %s after its agent was stopped", member, time.Since(hung).Round(100*time.Millisecond))
+	must(t, f.Service.WaitHealthy(t.Context(), time.Minute, false))
+	if now, err := f.Service.Primary(t.Context()); err != nil || now.Epoch != s.primary.Epoch {
+		t.Errorf("the epoch was %d, and is %d (%v)", s.primary.Epoch, now.Epoch, err)
+	}
 }
 
 // madeAnew waits until a member has another pod than the scene's.

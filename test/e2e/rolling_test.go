@@ -15,7 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"k8s.io/utils/ptr"
+
 	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/clients"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/rounds"
 )
@@ -30,6 +33,27 @@ func testRolling(t *testing.T) {
 	f.rolls(t, f.renewed(pods), func(s *v1alpha1.ReplicatedServiceSpec) {
 		s.Template.Resources.Requests[corev1.ResourceMemory] = resource.MustParse("50Mi")
 	})
+	f.marked(t)
+	t.Run("TakenBack", func(t *testing.T) { f.takenBack(t) })
+}
+
+// takenBack: an image without the engine costs one replica for as long as the spec's deadline says; then that one runs what it ran before, and a person is told.
+func (f fixture) takenBack(t *testing.T) {
+	s := f.scene(t)
+	var good string
+	begun := time.Now()
+	f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) {
+		good, spec.Template.Image, spec.ProgressDeadlineSeconds = spec.Template.Image, clients.DefaultImage, ptr.To[int32](20)
+	})
+	names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonRollStopped), "the change of the spec was taken back", "kubectl annotate statefulset")
+	f.condition(t, v1alpha1.ConditionRedundant, v1alpha1.ReasonHealthy)
+	t.Logf("redundant again %s after the change", time.Since(begun).Round(100*time.Millisecond))
+	now := f.scene(t)
+	if now.primary.Epoch != s.primary.Epoch || now.pods[s.primary.Member].UID != s.pods[s.primary.Member].UID {
+		t.Errorf("the primary was touched: epoch %d after %d", now.primary.Epoch, s.primary.Epoch)
+	}
+	f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) { spec.Template.Image = good })
+	must(t, f.WaitHealthy(t.Context(), time.Minute))
 	f.marked(t)
 }
 

@@ -14,6 +14,8 @@ const (
 	AnnotationEpoch = "ha.understudy.dev/epoch"
 	// AnnotationLease on the Lease: the rest of its contract as JSON.
 	AnnotationLease = "ha.understudy.dev/lease"
+	// AnnotationRolledBack on a StatefulSet: the template that the spec asks for and that was taken back, and why, as JSON.
+	AnnotationRolledBack = "ha.understudy.dev/rolled-back"
 	// AnnotationTurns on the Lease that the services under one policy share: those that fail over now, as JSON.
 	AnnotationTurns = "ha.understudy.dev/turns"
 	// LabelReason on a Failover that the operator asks for by itself: why it does.

@@ -618,6 +618,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: placement
       type:
         namedType: dev.understudy.understudy.api.v1alpha1.PlacementSpec
+    - name: progressDeadlineSeconds
+      type:
+        scalar: numeric
+      default: 600
     - name: replicas
       type:
         scalar: numeric

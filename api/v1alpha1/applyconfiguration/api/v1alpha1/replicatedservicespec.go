@@ -32,6 +32,10 @@ type ReplicatedServiceSpecApplyConfiguration struct {
 	FailoverPolicyRef *LocalReferenceApplyConfiguration `json:"failoverPolicyRef,omitempty"`
 	// placement says where members should run.
 	Placement *PlacementSpecApplyConfiguration `json:"placement,omitempty"`
+	// progressDeadlineSeconds is how long a member that was renewed in a rolling change may take to be well again. Then the change is taken back,
+	// as far as the pods' template goes, and Stalled says so until the spec asks for something else.
+	// One that copies the primary's data is waited for.
+	ProgressDeadlineSeconds *int32 `json:"progressDeadlineSeconds,omitempty"`
 	// state pauses all changes to a service, failovers included.
 	State *apiv1alpha1.ActiveState `json:"state,omitempty"`
 }
@@ -103,6 +107,14 @@ func (b *ReplicatedServiceSpecApplyConfiguration) WithFailoverPolicyRef(value *L
 // If called multiple times, the Placement field is set to the value of the last call.
 func (b *ReplicatedServiceSpecApplyConfiguration) WithPlacement(value *PlacementSpecApplyConfiguration) *ReplicatedServiceSpecApplyConfiguration {
 	b.Placement = value
+	return b
+}
+
+// WithProgressDeadlineSeconds sets the ProgressDeadlineSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ProgressDeadlineSeconds field is set to the value of the last call.
+func (b *ReplicatedServiceSpecApplyConfiguration) WithProgressDeadlineSeconds(value int32) *ReplicatedServiceSpecApplyConfiguration {
+	b.ProgressDeadlineSeconds = &value
 	return b
 }
 
