@@ -34,7 +34,7 @@ func TestDisruptionsOfSeveralServices(t *testing.T) {
 	a.play("2", a.all("a-2"))
 	b.image("2", "redis:9")
 	s.condition("b", v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing,
-		"b-2 is not touched before", "on node node-2", s.namespace+"/a-2", "budget.maxDisruptions.perNode is 1")
+		"b-2 is not touched before budget.maxDisruptions.perNode of 1 for node node-2 allows it")
 	a.plays = good
 	a.image("1", "redis:8")
 	a.play("1", a.all("a-2", "a-2"))

@@ -126,14 +126,17 @@ func unstarted(s *scope, pod *corev1.Pod) (Problem, time.Time) {
 	return Problem{}, time.Time{}
 }
 
-// startedTrying is since when a node has had a pod.
+// startedTrying is since when a node has had a pod and its containers have not run.
 func startedTrying(pod *corev1.Pod) time.Time {
+	since := pod.CreationTimestamp.Time
 	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue {
-			return c.LastTransitionTime.Time
+		scheduled := c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue
+		unready := c.Type == corev1.PodReady && c.Status == corev1.ConditionFalse
+		if (scheduled || unready) && c.LastTransitionTime.After(since) {
+			since = c.LastTransitionTime.Time
 		}
 	}
-	return pod.CreationTimestamp.Time
+	return since
 }
 
 // lagSeen is the least lag that a replica had, and when.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 )
@@ -49,33 +50,49 @@ type disruptions struct {
 // settleDisruptions takes in how the service's members are now.
 func (r *Reconciler) settleDisruptions(_ context.Context, s *scope) error {
 	if s.heard() {
-		r.disruptions.settle(s)
+		r.disruptions.settle(s, r.AgentImage)
 	}
 	return nil
 }
 
-func (d *disruptions) settle(s *scope) {
+func (d *disruptions) settle(s *scope, agent string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.begin(s.now)
-	d.seen[s.key()] = true
-	away := takenAway(s)
+	broken := brokenBy(s, agent)
 	for id, was := range d.all {
 		if id.service != s.key() {
 			continue
 		}
-		if !slices.Contains(s.memberNames(), id.member) || back(s, id.member, was) {
+		if !slices.Contains(s.memberNames(), id.member) || (id.member != broken && back(s, id.member, was)) {
 			delete(d.all, id)
 			continue
 		}
 		d.all[id] = placed(s, id.member, was)
 	}
-	for _, member := range away {
+	var found []string
+	if broken != "" {
+		found = []string{broken}
+	}
+	if !d.seen[s.key()] {
+		found = append(found, takenAway(s)...)
+	}
+	for _, member := range found {
 		id := disrupted{s.key(), member}
 		if _, known := d.all[id]; !known {
 			d.all[id] = placed(s, member, disruption{since: s.now})
 		}
 	}
+	d.seen[s.key()] = true
+}
+
+// brokenBy is the member that the agent of this operator's version broke, so that its roll was taken back. It counts until the operator has another one: else the next
+// services would be rolled to it, a few at a time, until it had broken a member of each.
+func brokenBy(s *scope, agent string) string {
+	if note := takenBack(s.set); note != nil && note.Agent != "" && note.Agent == agent {
+		return note.Member
+	}
+	return ""
 }
 
 func (d *disruptions) begin(now time.Time) {
@@ -98,8 +115,8 @@ func placed(s *scope, member string, was disruption) disruption {
 	return was
 }
 
-// takenAway are members that are not well and show that an operator did it: they run the newest template while others do not yet, or have volumes that
-// were kept.
+// takenAway are members that are not well and look as if an operator did it: they run the newest template while others do not yet, or have volumes that
+// were kept. It is a guess, for what an earlier leader did: of its own doing a leader knows.
 func takenAway(s *scope) []string {
 	due := renewals(s)
 	var out []string
@@ -112,85 +129,118 @@ func takenAway(s *scope) []string {
 	return out
 }
 
-// mayDisrupt reports whether the budget allows a member to be taken away now, and counts it if so. Else it says why not, and a person is told once
-// others have been missing for too long.
-func (r *Reconciler) mayDisrupt(ctx context.Context, s *scope, member string) (bool, error) {
-	list := &v1alpha1.ReplicatedServiceList{}
-	if err := r.Client.List(ctx, list); err != nil {
-		return false, fmt.Errorf("listing the services before %s is taken away: %w", member, err)
+// mayDisrupt reports whether the budget allows a member to be taken away now and the API server shows it as it was seen, and counts it if so. Else
+// it says why not, and a person is told once others have been away for too long.
+func (r *Reconciler) mayDisrupt(ctx context.Context, s *scope, member string, asSeen func(context.Context, *scope, string) (bool, error)) (bool, error) {
+	if unseen, err := r.unseen(ctx, s); unseen != "" || err != nil {
+		s.waitsForBudget(member, fmt.Sprintf("the operator, which started lately, has looked at service %s", unseen))
+		return false, err
 	}
-	services := make([]types.NamespacedName, 0, len(list.Items))
-	for i := range list.Items {
-		if !list.Items[i].DeletionTimestamp.IsZero() {
-			continue
+	if over := r.disruptions.take(s, member); over != nil {
+		s.waitsForBudget(member, fmt.Sprintf("%s allows it", over.limit)) // who is in the way changes all the time, and is told only when that is news
+		if s.now.Sub(over.oldest) >= toldAfter {
+			s.problems = append(s.problems, Problem{Reason: v1alpha1.ReasonBudgetExhausted, Message: fmt.Sprintf(
+				"%s is not touched: as many members as %s allows were taken away by the operator and are not well again (%s). See what their services say and put that right, "+
+					"or raise that field in the policy", member, over.limit, firstOf(over.others))})
 		}
-		services = append(services, types.NamespacedName{Namespace: list.Items[i].Namespace, Name: list.Items[i].Name})
+		return false, nil
 	}
-	why, oldest := r.disruptions.take(s, member, services)
-	if why == "" {
-		return true, nil
+	same, err := asSeen(ctx, s, member)
+	if !same || err != nil {
+		r.disruptions.release(s.key(), member)
+		s.retry = true
 	}
+	return same && err == nil, err
+}
+
+func (s *scope) waitsForBudget(member, until string) {
+	why := fmt.Sprintf("%s is not touched before %s", member, until)
 	s.lookIn(askBudgetAgain)
-	why = fmt.Sprintf("%s is not touched before %s", member, why)
 	s.waiting = append(s.waiting, "the budget: "+why)
 	if s.rolling != "" {
 		s.rolling += "; " + why
 	}
-	if !oldest.IsZero() && s.now.Sub(oldest) >= toldAfter {
-		s.problems = append(s.problems, Problem{Reason: v1alpha1.ReasonBudgetExhausted, Message: why +
-			". See what their services say and put that right, or raise that field in the policy"})
-	}
-	return false, nil
 }
 
-// take counts a member, or says why it may not be taken away, and since when the oldest of those that are in the way has been away.
-func (d *disruptions) take(s *scope, member string, services []types.NamespacedName) (string, time.Time) {
+// unseen is a service that a new leader has not looked at yet; empty: it takes members away.
+func (r *Reconciler) unseen(ctx context.Context, s *scope) (string, error) {
+	if !r.disruptions.young(s.now) {
+		return "", nil
+	}
+	list := &v1alpha1.ReplicatedServiceList{}
+	if err := r.Client.List(ctx, list); err != nil {
+		return "", fmt.Errorf("listing the services before a member is taken away: %w", err)
+	}
+	for i := range list.Items {
+		svc := &list.Items[i]
+		if svc.DeletionTimestamp.IsZero() && !r.disruptions.saw(client.ObjectKeyFromObject(svc)) {
+			return svc.Namespace + "/" + svc.Name, nil
+		}
+	}
+	return "", nil
+}
+
+// young reports whether this operator began so lately that it may not have seen every service.
+func (d *disruptions) young(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.begin(now)
+	return now.Sub(d.begun) < allSeenWithin
+}
+
+func (d *disruptions) saw(service types.NamespacedName) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen[service]
+}
+
+// over is a limit that another disruption would pass.
+type over struct {
+	limit  string
+	others []string
+	oldest time.Time // since when the oldest of those that are in the way has been away
+}
+
+// take counts a member, or says which limit is in the way.
+func (d *disruptions) take(s *scope, member string) *over {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.begin(s.now)
-	if s.now.Sub(d.begun) < allSeenWithin {
-		for _, service := range services {
-			if !d.seen[service] {
-				return fmt.Sprintf("the operator, which started lately, has looked at service %s", service), time.Time{}
-			}
+	id, taken := disrupted{s.key(), member}, placed(s, member, disruption{pod: s.pods[member].UID, since: s.now})
+	if _, away := d.all[id]; !away { // one that is away already makes no more of them
+		if over := d.over(taken, s.policy.Budget.MaxDisruptions); over != nil {
+			return over
 		}
 	}
-	id, taken := disrupted{s.key(), member}, placed(s, member, disruption{pod: s.pods[member].UID, since: s.now})
-	if why, oldest := d.over(id, taken, s.policy.Budget.MaxDisruptions); why != "" {
-		return why, oldest
-	}
 	d.all[id] = taken
-	return "", time.Time{}
+	return nil
 }
 
-// over says which limit another disruption would pass.
-func (d *disruptions) over(id disrupted, taken disruption, limits v1alpha1.DisruptionLimits) (string, time.Time) {
+func (d *disruptions) over(taken disruption, limits v1alpha1.DisruptionLimits) *over {
 	for _, limit := range []struct {
 		field, where string
 		most         int32
 		counts       func(disruption) bool
 	}{
-		{"perNode", " on node " + taken.node, limits.PerNode, func(o disruption) bool { return taken.node != "" && o.node == taken.node }},
-		{"perZone", " in zone " + taken.zone, limits.PerZone, func(o disruption) bool { return taken.zone != "" && o.zone == taken.zone }},
+		{"perNode", " for node " + taken.node, limits.PerNode, func(o disruption) bool { return taken.node != "" && o.node == taken.node }},
+		{"perZone", " for zone " + taken.zone, limits.PerZone, func(o disruption) bool { return taken.zone != "" && o.zone == taken.zone }},
 		{"perCluster", "", limits.PerCluster, func(disruption) bool { return true }},
 	} {
-		var others []string
-		var oldest time.Time
+		full := &over{limit: fmt.Sprintf("budget.maxDisruptions.%s of %d%s", limit.field, limit.most, limit.where)}
 		for other, o := range d.all {
-			if other == id || !limit.counts(o) {
+			if !limit.counts(o) {
 				continue
 			}
-			others = append(others, other.String())
-			if oldest.IsZero() || o.since.Before(oldest) {
-				oldest = o.since
+			full.others = append(full.others, other.String())
+			if full.oldest.IsZero() || o.since.Before(full.oldest) {
+				full.oldest = o.since
 			}
 		}
-		if limit.most > 0 && len(others) >= int(limit.most) {
-			return fmt.Sprintf("one of the members%s that the operator took away is well again (%s): budget.maxDisruptions.%s is %d", limit.where,
-				firstOf(others), limit.field, limit.most), oldest
+		if limit.most > 0 && len(full.others) >= int(limit.most) {
+			return full
 		}
 	}
-	return "", time.Time{}
+	return nil
 }
 
 // firstOf names some of many, in order, so that what is told does not change for nothing.

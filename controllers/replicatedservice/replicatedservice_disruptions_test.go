@@ -1,6 +1,7 @@
 package replicatedservice
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/wire"
 )
 
@@ -64,27 +66,29 @@ func TestDisruptionLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		next   *scope
 		member string
-		words  string // why not; empty: it may
+		limit  string // in the way; empty: it may
+		others string
 	}{
-		"there is room":                {limited(troop("c"), 2, 2, 3), "c-2", ""},
-		"the node has its share":       {limited(troop("c"), 1, 2, 3), "c-2", "members on node n-2 that the operator took away is well again (default/a-2): budget.maxDisruptions.perNode is 1"},
-		"the zone has its share":       {limited(troop("c"), 2, 1, 3), "c-2", "in zone z-2 that the operator took away is well again (default/a-2): budget.maxDisruptions.perZone is 1"},
-		"the cluster has its share":    {limited(troop("c"), 3, 3, 2), "c-0", "(default/a-2, default/b-1): budget.maxDisruptions.perCluster is 2"},
-		"another node's share":         {limited(troop("c"), 1, 1, 3), "c-0", ""},
-		"its own member is taken anew": {limited(troop("a"), 1, 1, 2), "a-2", ""},
+		"there is room":                {limited(troop("c"), 2, 2, 3), "c-2", "", ""},
+		"the node has its share":       {limited(troop("c"), 1, 2, 3), "c-2", "budget.maxDisruptions.perNode of 1 for node n-2", "default/a-2"},
+		"the zone has its share":       {limited(troop("c"), 2, 1, 3), "c-2", "budget.maxDisruptions.perZone of 1 for zone z-2", "default/a-2"},
+		"the cluster has its share":    {limited(troop("c"), 3, 3, 2), "c-0", "budget.maxDisruptions.perCluster of 2", "default/a-2, default/b-1"},
+		"another node's share":         {limited(troop("c"), 1, 1, 3), "c-0", "", ""},
+		"its own member is taken anew": {limited(troop("a"), 1, 1, 1), "a-2", "", ""}, // though there are more than that
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &disruptions{}
 			for _, s := range []*scope{troop("a"), troop("b"), troop("c")} {
-				d.settle(s)
+				d.settle(s, "agent:2")
 			}
 			for service, member := range map[string]string{"a": "a-2", "b": "b-1"} {
-				if why, _ := d.take(limited(troop(service), 9, 9, 9), member, nil); why != "" {
-					t.Fatal(why)
+				if over := d.take(limited(troop(service), 9, 9, 9), member); over != nil {
+					t.Fatal(over)
 				}
 			}
-			if why, _ := d.take(c.next, c.member, nil); (why == "") != (c.words == "") || !strings.Contains(why, c.words) {
-				t.Errorf("%q, want %q", why, c.words)
+			got := d.take(c.next, c.member)
+			if (got == nil) != (c.limit == "") || got != nil && (got.limit != c.limit || firstOf(got.others) != c.others) {
+				t.Errorf("%+v, want %q because of %s", got, c.limit, c.others)
 			}
 		})
 	}
@@ -93,35 +97,35 @@ func TestDisruptionLimits(t *testing.T) {
 // A place is free again when the member is well, and not before; where the member is now is where it counts.
 func TestDisruptionEnds(t *testing.T) {
 	d := &disruptions{}
-	next := func() string {
-		why, _ := d.take(limited(troop("b"), 1, 9, 9), "b-2", nil)
-		d.release(types.NamespacedName{Namespace: "default", Name: "b"}, "b-2")
-		return why
+	may := func(member string) bool {
+		ok := d.take(limited(troop("b"), 1, 9, 9), member) == nil
+		d.release(types.NamespacedName{Namespace: "default", Name: "b"}, member)
+		return ok
 	}
-	d.settle(troop("a"))
-	if why, _ := d.take(limited(troop("a"), 1, 9, 9), "a-2", nil); why != "" {
-		t.Fatal(why)
+	d.settle(troop("a"), "agent:2")
+	if d.take(limited(troop("a"), 1, 9, 9), "a-2") != nil {
+		t.Fatal("nobody is away")
 	}
-	d.settle(troop("a")) // the cache has not seen the deletion yet
-	if next() == "" {
+	d.settle(troop("a"), "agent:2") // the cache has not seen the deletion yet
+	if may("b-2") {
 		t.Error("a place was free while the old pod was still shown")
 	}
-	d.settle(away(troop("a"), "a-2"))
-	if next() == "" {
+	d.settle(away(troop("a"), "a-2"), "agent:2")
+	if may("b-2") {
 		t.Error("a place was free while the member was away")
 	}
 	sick := returned(troop("a"), "a-2", "n-1")
 	sick.pods["a-2"].Status.Conditions = nil
-	d.settle(sick)
-	if why := next(); why != "" {
-		t.Errorf("it counts where it no longer is: %s", why)
+	d.settle(sick, "agent:2")
+	if !may("b-2") {
+		t.Error("it counts where it no longer is")
 	}
-	if why, _ := d.take(limited(troop("b"), 1, 9, 9), "b-1", nil); why == "" {
+	if may("b-1") {
 		t.Error("it does not count where it is now")
 	}
-	d.settle(returned(troop("a"), "a-2", "n-1"))
-	if why, _ := d.take(limited(troop("b"), 1, 9, 9), "b-1", nil); why != "" {
-		t.Errorf("it counts though it is well: %s", why)
+	d.settle(returned(troop("a"), "a-2", "n-1"), "agent:2")
+	if !may("b-1") {
+		t.Error("it counts though it is well")
 	}
 }
 
@@ -131,62 +135,127 @@ func TestDisruptionIsForgotten(t *testing.T) {
 		"the pod stayed": func(d *disruptions) {
 			s := troop("a")
 			s.now = noon.Add(2 * time.Minute)
-			d.settle(s)
+			d.settle(s, "agent:2")
 		},
 		"the service is gone": func(d *disruptions) { d.forget(types.NamespacedName{Namespace: "default", Name: "a"}) },
 		"the member is to go": func(d *disruptions) {
 			s := away(troop("a"), "a-2")
 			two := int32(2)
 			s.svc.Spec.Replicas = &two
-			d.settle(s)
+			d.settle(s, "agent:2")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &disruptions{}
-			d.settle(troop("a"))
-			_, _ = d.take(limited(troop("a"), 1, 1, 1), "a-2", nil)
+			d.settle(troop("a"), "agent:2")
+			_ = d.take(limited(troop("a"), 1, 1, 1), "a-2")
 			end(d)
-			if why, _ := d.take(limited(troop("b"), 1, 1, 1), "b-2", nil); why != "" {
-				t.Error(why)
+			if over := d.take(limited(troop("b"), 1, 1, 1), "b-2"); over != nil {
+				t.Error(over)
 			}
 		})
 	}
 }
 
-// A new leader looks at every service before it takes anything away, and counts what its predecessor took away.
+// A new leader counts what its predecessor took away, and no outage later on.
 func TestDisruptionsOfAnEarlierLeader(t *testing.T) {
-	all := []types.NamespacedName{{Namespace: "default", Name: "a"}, {Namespace: "default", Name: "b"}}
-	d := &disruptions{}
-	d.settle(limited(troop("b"), 1, 1, 1))
-	if why, _ := d.take(limited(troop("b"), 1, 1, 1), "b-0", all); !strings.Contains(why, "default/a") {
-		t.Errorf("before the other service was looked at: %q", why)
+	rolling := func() *scope {
+		s := away(troop("a"), "a-2")
+		s.set = &appsv1.StatefulSet{Status: appsv1.StatefulSetStatus{UpdateRevision: "new"}}
+		for _, pod := range s.pods {
+			pod.Labels = map[string]string{"controller-revision-hash": "old"}
+		}
+		return s
 	}
-	rolling := away(troop("a"), "a-2")
-	rolling.set = &appsv1.StatefulSet{Status: appsv1.StatefulSetStatus{UpdateRevision: "new"}}
-	for _, pod := range rolling.pods {
-		pod.Labels = map[string]string{"controller-revision-hash": "old"}
-	}
-	d.settle(rolling)
-	if why, _ := d.take(limited(troop("b"), 1, 1, 1), "b-0", all); !strings.Contains(why, "default/a-2") {
-		t.Errorf("a member that is being renewed: %q", why)
-	}
-	late := limited(troop("b"), 1, 1, 2)
-	late.now = noon.Add(allSeenWithin)
-	if why, _ := d.take(late, "b-0", append(all, types.NamespacedName{Namespace: "default", Name: "never"})); why != "" {
-		t.Errorf("after a while one service that cannot be looked at holds all others up: %s", why)
+	for name, c := range map[string]struct {
+		seen   []*scope
+		counts bool
+	}{
+		"a member that is being renewed": {[]*scope{rolling()}, true},
+		"a member that has volumes kept": {[]*scope{func() *scope {
+			s := away(troop("a"), "a-2")
+			s.kept = []corev1.PersistentVolume{{ObjectMeta: metav1.ObjectMeta{Name: "old", Labels: map[string]string{keys.LabelMember: "a-2"}}}}
+			return s
+		}()}, true},
+		"an outage":          {[]*scope{away(troop("a"), "a-2")}, false},
+		"an outage later on": {[]*scope{troop("a"), rolling()}, false},
+	} {
+		d := &disruptions{}
+		for _, s := range c.seen {
+			d.settle(s, "agent:2")
+		}
+		if over := d.take(limited(troop("b"), 1, 1, 1), "b-0"); (over != nil) != c.counts {
+			t.Errorf("%s counts: %+v, want %t", name, over, c.counts)
+		}
 	}
 }
 
-// Who waits says so, and asks for a person once those in the way have been away for too long.
-func TestBudgetIsTold(t *testing.T) {
+// A member that this operator's agent broke counts after its roll was taken back, until the operator has another agent.
+func TestBrokenByTheAgent(t *testing.T) {
+	d := &disruptions{}
+	s := troop("a")
+	s.set = &appsv1.StatefulSet{}
+	(&rolledBack{Member: "a-2", Agent: "agent:2"}).on(s.set)
+	d.settle(s, "agent:2")
+	if over := d.take(limited(troop("b"), 9, 9, 1), "b-0"); over == nil || firstOf(over.others) != "default/a-2" {
+		t.Errorf("in the way is %+v", over)
+	}
+	d.settle(s, "agent:3")
+	if over := d.take(limited(troop("b"), 9, 9, 1), "b-0"); over != nil {
+		t.Errorf("in the way of another agent is %+v", over)
+	}
+}
+
+// budgeted is a Reconciler that knows of services, of which it has looked at those named.
+func budgeted(t *testing.T, services ...string) *Reconciler {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	r := &Reconciler{Client: fake.NewClientBuilder().WithScheme(scheme).Build()}
-	r.disruptions.settle(troop("a"))
-	if why, _ := r.disruptions.take(limited(troop("a"), 1, 1, 1), "a-2", nil); why != "" {
-		t.Fatal(why)
+	b := fake.NewClientBuilder().WithScheme(scheme)
+	for _, name := range services {
+		b = b.WithObjects(&v1alpha1.ReplicatedService{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}})
+	}
+	return &Reconciler{Client: b.Build(), AgentImage: "agent:2"}
+}
+
+func same(context.Context, *scope, string) (bool, error) { return true, nil }
+
+// A new leader looks at every service before it takes anything away, for a while.
+func TestNothingIsTakenAwayUnseen(t *testing.T) {
+	r := budgeted(t, "a", "b")
+	r.disruptions.settle(troop("b"), "agent:2")
+	for _, c := range []struct {
+		after time.Duration
+		may   bool
+	}{{0, false}, {allSeenWithin, true}} {
+		s := limited(troop("b"), 1, 1, 1)
+		s.now = noon.Add(c.after)
+		if may, err := r.mayDisrupt(t.Context(), s, "b-0", same); may != c.may || err != nil || may == (len(s.waiting) > 0) {
+			t.Errorf("after %s: %t %v, waiting for %v", c.after, may, err, s.waiting)
+		}
+	}
+}
+
+// What was not carried out since the API server shows something else is not counted.
+func TestBudgetIsGivenBack(t *testing.T) {
+	r := budgeted(t)
+	changed := func(context.Context, *scope, string) (bool, error) { return false, nil }
+	if may, err := r.mayDisrupt(t.Context(), limited(troop("a"), 1, 1, 1), "a-2", changed); may || err != nil {
+		t.Errorf("%t %v", may, err)
+	}
+	if may, err := r.mayDisrupt(t.Context(), limited(troop("b"), 1, 1, 1), "b-2", same); !may || err != nil {
+		t.Errorf("%t %v", may, err)
+	}
+}
+
+// Who waits says so, in words that do not change with who is in the way, and asks for a person once those have been away for too long.
+func TestBudgetIsTold(t *testing.T) {
+	r := budgeted(t)
+	r.disruptions.settle(troop("a"), "agent:2")
+	if over := r.disruptions.take(limited(troop("a"), 1, 1, 1), "a-2"); over != nil {
+		t.Fatal(over)
 	}
 	for _, c := range []struct {
 		after time.Duration
@@ -194,11 +263,11 @@ func TestBudgetIsTold(t *testing.T) {
 	}{{time.Minute, false}, {toldAfter, true}} {
 		s := limited(troop("b"), 9, 9, 1)
 		s.now, s.rolling = noon.Add(c.after), "renewing b-2"
-		may, err := r.mayDisrupt(t.Context(), s, "b-2")
-		if may || err != nil || !strings.Contains(s.rolling, "default/a-2") || s.next.IsZero() {
+		may, err := r.mayDisrupt(t.Context(), s, "b-2", same)
+		if may || err != nil || !strings.Contains(s.rolling, "perCluster of 1 allows it") || strings.Contains(s.rolling, "a-2") || s.next.IsZero() {
 			t.Errorf("after %s: %t %v, %q", c.after, may, err, s.rolling)
 		}
-		if told := len(s.problems) == 1 && s.problems[0].Reason == v1alpha1.ReasonBudgetExhausted; told != c.told {
+		if told := len(s.problems) == 1 && s.problems[0].Reason == v1alpha1.ReasonBudgetExhausted && strings.Contains(s.problems[0].Message, "default/a-2"); told != c.told {
 			t.Errorf("after %s a person is told: %+v", c.after, s.problems)
 		}
 	}

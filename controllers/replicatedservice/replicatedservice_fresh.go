@@ -17,12 +17,13 @@ import (
 	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/apply"
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/names"
 )
 
 const (
-	// freshAfter is how long a pod waits for a volume whose node does not exist any more before it begins with a new one: a node that is set
-	// up again under its name is there by then.
-	freshAfter = time.Minute
+	// freshAfter is for how long no node must have been there that reaches a volume before its member begins with a new one: a machine that is set up
+	// again under its name is there by then.
+	freshAfter = 30 * time.Second
 
 	reasonVolumeReplaced = "VolumeReplaced"
 	reasonVolumeReleased = "VolumeReleased"
@@ -38,11 +39,7 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 	if member == "" {
 		return nil
 	}
-	if same, err := r.stillWaits(ctx, s, member); !same || err != nil {
-		s.retry = true
-		return err
-	}
-	if may, err := r.mayDisrupt(ctx, s, member); !may || err != nil {
+	if may, err := r.mayDisrupt(ctx, s, member, r.stillWaits); !may || err != nil {
 		return err
 	}
 	pod, volumes := s.pods[member], s.stranded[member]
@@ -76,6 +73,14 @@ func (r *Reconciler) stillWaits(ctx context.Context, s *scope, member string) (b
 	if pod.UID != s.pods[member].UID || !waitsForVolume(pod) {
 		return false, nil
 	}
+	var now []strandedVolume
+	for _, v := range s.stranded[member] {
+		now = append(now, r.readVolume(ctx, v.claim))
+	}
+	if !outOfReach(now) {
+		return false, nil
+	}
+	s.stranded[member] = now
 	return r.asSeen(ctx, s, member)
 }
 
@@ -86,15 +91,27 @@ func nextFresh(s *scope) string {
 	}
 	for _, member := range s.memberNames() {
 		if !beginsAnew(s, member) {
+			delete(s.memory.gone, member)
 			continue
 		}
-		if left := freshAfter - s.now.Sub(s.pods[member].CreationTimestamp.Time); left > 0 {
+		if left := freshAfter - s.now.Sub(goneSince(s, member)); left > 0 {
 			s.lookIn(left)
 			return "" // all others are well, so there is no second one
 		}
 		return member
 	}
 	return ""
+}
+
+// goneSince is since when the operator has seen that no node reaches a member's volume, at each look.
+func goneSince(s *scope, member string) time.Time {
+	if s.memory.gone == nil {
+		s.memory.gone = map[string]time.Time{}
+	}
+	if s.memory.gone[member].IsZero() {
+		s.memory.gone[member] = s.now
+	}
+	return s.memory.gone[member]
 }
 
 // beginsAnew reports whether a member is to begin with fresh volumes by itself: what it had is on a node that is gone, all other members are well,
@@ -129,7 +146,10 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, member string, v strand
 	if kept.Annotations == nil {
 		kept.Annotations = map[string]string{}
 	}
-	kept.Labels[keys.LabelService], kept.Labels[keys.LabelNamespace], kept.Labels[keys.LabelMember] = s.svc.Name, s.svc.Namespace, member
+	for key, value := range volumeLabels(client.ObjectKeyFromObject(s.svc), s.svc.UID) {
+		kept.Labels[key] = value
+	}
+	kept.Labels[keys.LabelMember] = member
 	kept.Annotations[keys.AnnotationReclaim] = string(kept.Spec.PersistentVolumeReclaimPolicy)
 	kept.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
 	patch := client.MergeFromWithOptions(v.volume, client.MergeFromWithOptimisticLock{})
@@ -166,14 +186,21 @@ func (r *Reconciler) releaseKept(ctx context.Context, s *scope) error {
 // inUse asks the API server whether a kept volume is still the one of a member that runs: its phase alone may be behind.
 func (r *Reconciler) inUse(ctx context.Context, s *scope, volume *corev1.PersistentVolume) (bool, error) {
 	pod, of := s.pods[volume.Labels[keys.LabelMember]], volume.Spec.ClaimRef
-	if volume.Status.Phase != corev1.VolumeBound || of == nil || pod == nil || pod.Spec.NodeName == "" {
-		return false, nil
+	if volume.Status.Phase != corev1.VolumeBound || of == nil || pod == nil || pod.Spec.NodeName == "" || !claimOf(s, pod.Name, of) {
+		return false, nil // bound to another claim: somebody looks at what is on it
 	}
 	claim := &corev1.PersistentVolumeClaim{}
 	if err := r.Live.Get(ctx, types.NamespacedName{Namespace: of.Namespace, Name: of.Name}, claim); err != nil {
 		return false, client.IgnoreNotFound(err)
 	}
 	return claim.UID == of.UID && claim.DeletionTimestamp == nil, nil
+}
+
+// claimOf reports whether a claim is one of a member's own.
+func claimOf(s *scope, member string, of *corev1.ObjectReference) bool {
+	return of.Namespace == s.svc.Namespace && slices.ContainsFunc(wantedSizes(s.svc.Spec.Storage), func(w wantedSize) bool {
+		return of.Name == names.Claim(w.template, member)
+	})
 }
 
 // releases reports whether a volume that nobody uses any more is to be kept no longer.
@@ -189,7 +216,7 @@ func (r *Reconciler) giveBack(ctx context.Context, volume *corev1.PersistentVolu
 		free.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimPolicy(before)
 	}
 	delete(free.Annotations, keys.AnnotationReclaim)
-	for _, label := range []string{keys.LabelService, keys.LabelNamespace, keys.LabelMember} {
+	for _, label := range []string{keys.LabelService, keys.LabelNamespace, keys.LabelServiceUID, keys.LabelMember} {
 		delete(free.Labels, label)
 	}
 	patch := client.MergeFromWithOptions(volume, client.MergeFromWithOptimisticLock{})
@@ -201,14 +228,19 @@ func (r *Reconciler) giveBack(ctx context.Context, volume *corev1.PersistentVolu
 
 // readKept reads the volumes that the service's members had before they began anew.
 func (r *Reconciler) readKept(ctx context.Context, s *scope) (err error) {
-	s.kept, err = r.keptOf(ctx, s.key())
+	s.kept, err = r.keptOf(ctx, s.svc)
 	return err
 }
 
-func (r *Reconciler) keptOf(ctx context.Context, service types.NamespacedName) ([]corev1.PersistentVolume, error) {
+func (r *Reconciler) keptOf(ctx context.Context, svc *v1alpha1.ReplicatedService) ([]corev1.PersistentVolume, error) {
 	list := &corev1.PersistentVolumeList{}
-	err := r.Client.List(ctx, list, client.MatchingLabels{keys.LabelService: service.Name, keys.LabelNamespace: service.Namespace})
+	err := r.Client.List(ctx, list, client.MatchingLabels(volumeLabels(client.ObjectKeyFromObject(svc), svc.UID)))
 	return list.Items, err
+}
+
+// volumeLabels tell whose a kept volume is. What a deleted service of the same name left is not its successor's.
+func volumeLabels(service types.NamespacedName, uid types.UID) map[string]string {
+	return map[string]string{keys.LabelService: service.Name, keys.LabelNamespace: service.Namespace, keys.LabelServiceUID: string(uid)}
 }
 
 // releaseAll gives all kept volumes of a service that is being deleted back, where its retention says so. Else they keep their labels, by which
@@ -217,7 +249,7 @@ func (r *Reconciler) releaseAll(ctx context.Context, svc *v1alpha1.ReplicatedSer
 	if svc.Spec.Storage == nil || svc.Spec.Storage.Retention != v1alpha1.DeleteVolumes {
 		return nil
 	}
-	kept, err := r.keptOf(ctx, client.ObjectKeyFromObject(svc))
+	kept, err := r.keptOf(ctx, svc)
 	for i := range kept {
 		err = errors.Join(err, r.giveBack(ctx, &kept[i]))
 	}

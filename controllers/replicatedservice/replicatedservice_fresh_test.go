@@ -28,6 +28,7 @@ func abandoned(change ...func(*scope)) *scope {
 	s := strandedScene(newerConflict, func(s *scope) {
 		s.stranded["cache-2"][0].gone, s.stranded["cache-2"][0].volume = true, localVolume("old", "node-3")
 		s.effective = s.svc.DeepCopy()
+		s.memory.gone = map[string]time.Time{"cache-2": noon.Add(-freshAfter)}
 	})
 	for _, f := range change {
 		f(s)
@@ -104,11 +105,15 @@ func TestBeginsAnew(t *testing.T) {
 
 // A node may be set up again under its name.
 func TestBeginsAnewInAWhile(t *testing.T) {
-	s := abandoned(func(s *scope) {
-		s.pods["cache-2"].CreationTimestamp = metav1.NewTime(noon.Add(time.Second - freshAfter))
-	})
+	s := abandoned(func(s *scope) { s.memory.gone["cache-2"] = noon.Add(time.Second - freshAfter) })
 	if member := nextFresh(s); member != "" || !s.next.Equal(noon.Add(time.Second)) {
 		t.Errorf("%q begins anew now, looked at again at %s", member, s.next)
+	}
+	s.stranded["cache-2"][0].gone = false // its node was there meanwhile
+	nextFresh(s)
+	s.stranded["cache-2"][0].gone, s.now, s.next = true, noon.Add(time.Second), time.Time{}
+	if member := nextFresh(s); member != "" || !s.next.Equal(s.now.Add(freshAfter)) {
+		t.Errorf("%q begins anew though its node was there a moment ago, looked at again at %s", member, s.next)
 	}
 }
 
@@ -136,6 +141,7 @@ func TestGoneWithNode(t *testing.T) {
 		"the one it was made for is there":    {expression(in(corev1.LabelHostname, "b")), "a", false},
 		"the one it was made for is gone too": {expression(in(corev1.LabelHostname, "b")), "b", true},
 		"a driver's own key":                  {expression(in("topology.example.test/node", "b")), "b", true},
+		"a location of several nodes":         {expression(in("csi.example.test/location", "b")), "b", false},
 		"every node reaches it":               {nil, "b", false},
 		"a zone reaches it":                   {expression(in(corev1.LabelTopologyZone, "z")), "b", false},
 		"a zone by a driver's key":            {expression(in("topology.example.test/zone", "z")), "b", false},
@@ -248,6 +254,12 @@ func TestReplaceVolumesReadsLive(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"its node is back": func(t *testing.T, c client.Client) {
+			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-3", Labels: map[string]string{corev1.LabelHostname: "node-3"}}}
+			if err := c.Create(t.Context(), node); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"another pod ended": func(t *testing.T, c client.Client) {
 			pod, _ := get(t, c, "cache-1", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default"}})
 			if err := c.Delete(t.Context(), pod); err != nil {
@@ -272,29 +284,59 @@ func TestReplaceVolumesReadsLive(t *testing.T) {
 	}
 }
 
-// A kept volume whose claim was not deleted in the end, and which a member uses again, is no longer out of the reach of its class; one whose
-// phase only lags behind is.
+// A kept volume whose claim was not deleted in the end, and which the member uses again, is no longer out of the reach of its class. One whose phase only
+// lags behind is, and one that a person bound to another claim, to look at what is on it.
 func TestKeptVolumeInUse(t *testing.T) {
-	for name, claimed := range map[string]types.UID{"of the same claim": "uid-claim", "of a claim that is gone": "uid-earlier"} {
+	for name, c := range map[string]struct {
+		claim string
+		uid   types.UID
+		given bool
+	}{
+		"of the same claim":       {"data-cache-2", "uid-claim", true},
+		"of a claim that is gone": {"data-cache-2", "uid-earlier", false},
+		"of a person's claim":     {"rescue", "uid-rescue", false},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := abandoned()
-			r, c := freshStage(t, s)
-			if err := r.keep(t.Context(), s, "cache-2", s.stranded["cache-2"][0]); err != nil {
+			r, api := freshStage(t, s)
+			rescue := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "rescue", UID: "uid-rescue"}}
+			if err := errors.Join(r.keep(t.Context(), s, "cache-2", s.stranded["cache-2"][0]), api.Create(t.Context(), rescue)); err != nil {
 				t.Fatal(err)
 			}
-			volume := oldVolume(t, s, c)
-			volume.Spec.ClaimRef.UID = claimed
-			if err := c.Update(t.Context(), volume); err != nil {
+			volume := oldVolume(t, s, api)
+			volume.Spec.ClaimRef.Name, volume.Spec.ClaimRef.UID = c.claim, c.uid
+			if err := api.Update(t.Context(), volume); err != nil {
 				t.Fatal(err)
 			}
-			oldVolume(t, s, c)
+			oldVolume(t, s, api)
 			s.pods["cache-2"].Spec.NodeName = "node-1"
 			if err := r.releaseKept(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
-			if _, labelled := oldVolume(t, s, c).Labels[keys.LabelMember]; labelled == (claimed == "uid-claim") {
+			if _, labelled := oldVolume(t, s, api).Labels[keys.LabelMember]; labelled == c.given {
 				t.Errorf("kept: %t", labelled)
 			}
 		})
+	}
+}
+
+// What a deleted service left is not its successor's of the same name.
+func TestKeptVolumesOfAPredecessor(t *testing.T) {
+	s := abandoned()
+	r, api := freshStage(t, s)
+	if err := r.keep(t.Context(), s, "cache-2", s.stranded["cache-2"][0]); err != nil {
+		t.Fatal(err)
+	}
+	svc := s.svc.DeepCopy()
+	svc.Spec.Storage.Retention = v1alpha1.DeleteVolumes
+	if kept, err := r.keptOf(t.Context(), svc); err != nil || len(kept) != 1 {
+		t.Errorf("the service has %d kept volumes (%v)", len(kept), err)
+	}
+	svc.UID = "another"
+	if kept, err := r.keptOf(t.Context(), svc); err != nil || len(kept) != 0 {
+		t.Errorf("its successor has %d kept volumes (%v)", len(kept), err)
+	}
+	if err := r.releaseAll(t.Context(), svc); err != nil || oldVolume(t, s, api).Labels[keys.LabelMember] == "" {
+		t.Errorf("the successor's end gave the volume back (%v)", err)
 	}
 }

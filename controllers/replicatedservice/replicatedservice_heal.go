@@ -36,11 +36,7 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 	if member == "" {
 		return nil
 	}
-	if same, err := r.asSeen(ctx, s, member); !same || err != nil {
-		s.retry = true
-		return err
-	}
-	if may, err := r.mayDisrupt(ctx, s, member); !may || err != nil {
+	if may, err := r.mayDisrupt(ctx, s, member, r.asSeen); !may || err != nil {
 		return err
 	}
 	pod := s.pods[member]
@@ -54,9 +50,9 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 	}
 	s.memory.healed[member] = append(s.memory.healed[member], s.now)
 	try := len(s.memory.healed[member])
-	ctrl.LoggerFrom(ctx).Info("a member that does not come back is made anew", "why", ailment(pod), "pod", member, "uid", uid, "try", try)
+	ctrl.LoggerFrom(ctx).Info("a member that does not come back is made anew", "why", ailment(s, pod), "pod", member, "uid", uid, "try", try)
 	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonMemberRecreated, "Heal",
-		"pod %s is made anew (%d of %d times within %s): %s", member, try, healTries, healWindow, ailment(pod))
+		"pod %s is made anew (%d of %d times within %s): %s", member, try, healTries, healWindow, ailment(s, pod))
 	return nil
 }
 
@@ -80,7 +76,7 @@ func nextHeal(s *scope) (string, *Problem) {
 	s.lookAt(tries[0].Add(healWindow))
 	return "", &Problem{Reason: v1alpha1.ReasonMemberKeepsEnding, Message: fmt.Sprintf(
 		"%s does not come back, in %d pods within %s: %s. See `kubectl logs %s -n %s -c %s --previous` and put the cause right; "+
-			"or have the member made anew from the primary: %s", member, len(tries)+1, healWindow, ailment(s.pods[member]), member, s.svc.Namespace, names.EngineContainer, rebuild(s, member))}
+			"or have the member made anew from the primary: %s", member, len(tries)+1, healWindow, ailment(s, s.pods[member]), member, s.svc.Namespace, names.EngineContainer, rebuild(s, member))}
 }
 
 // held is the one member that is not well, if it is a replica whose container the kubelet holds back, or did until a moment ago after as
@@ -109,11 +105,14 @@ func held(s *scope) string {
 }
 
 // ailment says why a pod is made anew, for people.
-func ailment(pod *corev1.Pod) string {
-	if crashes(pod) {
+func ailment(s *scope, pod *corev1.Pod) string {
+	switch {
+	case crashes(pod):
 		return lastEnd(pod) + ", and the kubelet waits longer each time before it starts it again"
+	case hangs(s, pod):
+		return "its container runs, and its agent answers nobody"
 	}
-	return "its container runs, and its agent answers nobody"
+	return "the newest one has not become well yet"
 }
 
 // hangs reports whether a member's agent answers neither the operator nor the kubelet's probe, though its container runs and its node is well.

@@ -16,11 +16,6 @@ import (
 func (r *Reconciler) roll(ctx context.Context, s *scope) error {
 	step := nextRoll(s)
 	s.rolling = step.why
-	defer func() {
-		if problem := rolledBackProblem(s); problem != nil {
-			s.problems = append(s.problems, *problem)
-		}
-	}()
 	switch step.act {
 	case rollRenews:
 		return r.renew(ctx, s, step.member)
@@ -39,12 +34,7 @@ func (r *Reconciler) roll(ctx context.Context, s *scope) error {
 func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 	pod, alone := s.pods[member], s.count() == 1
 	if !alone && !idle(s, member) {
-		same, err := r.asSeen(ctx, s, member)
-		if !same || err != nil {
-			s.retry = true
-			return err
-		}
-		if may, err := r.mayDisrupt(ctx, s, member); !may || err != nil {
+		if may, err := r.mayDisrupt(ctx, s, member, r.asSeen); !may || err != nil {
 			return err
 		}
 	}
@@ -55,6 +45,10 @@ func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 		return client.IgnoreNotFound(err)
 	}
 	s.memory.calmFor = ""
+	if s.memory.illBefore == nil {
+		s.memory.illBefore = map[string]bool{}
+	}
+	s.memory.illBefore[member] = !well(s, member)
 	ctrl.LoggerFrom(ctx).Info("a member is renewed", "pod", member, "uid", uid)
 	note := fmt.Sprintf("pod %s is made anew, since it runs something older than the spec", member)
 	if alone {

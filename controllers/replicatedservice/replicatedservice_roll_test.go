@@ -190,6 +190,31 @@ func TestNextRoll(t *testing.T) {
 			notReady(s, "cache-2", time.Hour)
 			s.nodes = map[string]*corev1.Node{"node": {Spec: corev1.NodeSpec{Taints: []corev1.Taint{tainted(corev1.TaintNodeUnreachable, time.Hour)}}}}
 		}), rollStops, "", ""},
+		"nor does it, and its node is gone": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			mute(s, "cache-2")
+			notReady(s, "cache-2", time.Hour)
+			s.nodes = map[string]*corev1.Node{}
+		}), rollStops, "", ""},
+		"nor does it, for its volume's node": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			mute(s, "cache-2")
+			s.pods["cache-2"].Spec.NodeName = ""
+			s.pods["cache-2"].Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: newerConflict}}
+			s.pods["cache-2"].CreationTimestamp = metav1.NewTime(noon.Add(-time.Hour))
+		}), rollStops, "", ""},
+		"nor did it before": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), func(s *scope) {
+			notReady(s, "cache-2", time.Hour)
+			s.memory.illBefore = map[string]bool{"cache-2": true}
+		}), rollStops, "", ""},
+		"its pod is refused": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			mute(s, "cache-2")
+			delete(s.pods, "cache-2")
+			s.memory.missing = noon.Add(-10 * time.Minute)
+		}), rollsBack, "cache-2", ""},
+		"its pod is about to be made": {rolling([]string{"cache-0", "cache-1"}, func(s *scope) {
+			mute(s, "cache-2")
+			delete(s.pods, "cache-2")
+			s.memory.missing = noon.Add(-time.Minute)
+		}), rollWaits, "", ""},
 		"nor does another": {rolling([]string{"cache-0", "cache-1"}, starting("cache-2"), starting("cache-1"), func(s *scope) {
 			notReady(s, "cache-2", time.Hour)
 		}), rollStops, "", ""},

@@ -20,6 +20,7 @@ import (
 	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/engine"
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/internal/workload"
 )
 
@@ -31,6 +32,7 @@ type rolledBack struct {
 	Template string `json:"template"` // digest of what the spec asks for
 	Member   string `json:"member"`
 	Why      string `json:"why"`
+	Agent    string `json:"agent,omitempty"` // the agent's image, where the change brought another one
 }
 
 // rollDeadline is how long a renewed member may take to be well again.
@@ -97,25 +99,34 @@ func brokenByRoll(s *scope, due []string) (string, time.Duration) {
 	}
 	for _, name := range s.memberNames() {
 		pod := s.pods[name]
-		if slices.Contains(due, name) || pod == nil || pod.DeletionTimestamp != nil || well(s, name) || otherwiseIll(s, pod) {
-			continue
+		switch {
+		case slices.Contains(due, name) || well(s, name):
+		case pod == nil && !s.memory.missing.IsZero(): // something refuses the new pod
+			return name, s.rollDeadline() - s.now.Sub(s.memory.missing)
+		case pod == nil || pod.DeletionTimestamp != nil || otherwiseIll(s, pod):
+		default:
+			return name, s.rollDeadline() - s.now.Sub(unwellSince(s, pod))
 		}
-		return name, s.rollDeadline() - s.now.Sub(unwellSince(s, pod))
 	}
 	return "", 0
 }
 
-// otherwiseIll: what keeps a member from being well is not its template. Parameters are the same for all members, whatever template they run; a copy of
-// the primary's data takes as long as it takes; and a node that fails fails whatever runs on it.
+// otherwiseIll: what keeps a member from being well is not its template, or was so before. Parameters are the same for all members, whatever template they run;
+// a copy of the primary's data takes as long as it takes; and a node that fails fails whatever runs on it.
 func otherwiseIll(s *scope, pod *corev1.Pod) bool {
+	if s.memory.illBefore[pod.Name] || waitsForVolume(pod) {
+		return true
+	}
 	if status := s.reports[pod.Name].Live(); status != nil {
 		if status.Stuck == nil {
-			return status.State == string(v1alpha1.MemberCatchingUp)
+			return status.State == string(v1alpha1.MemberCatchingUp) || len(status.Full) > 0
 		}
-		return engine.Stuck(status.Stuck.Reason) == engine.ConfigurationRefused
+		stuck := engine.Stuck(status.Stuck.Reason)
+		return stuck == engine.ConfigurationRefused || stuck == engine.RejoinFailed
 	}
 	node := s.nodes[pod.Spec.NodeName]
-	return node != nil && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return slices.Contains(faultTaints, t.Key) })
+	gone := node == nil && pod.Spec.NodeName != "" && s.nodes != nil
+	return gone || (node != nil && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return slices.Contains(faultTaints, t.Key) }))
 }
 
 // rollBack gives the StatefulSet the template back that the primary runs, which renews the broken member, and notes which one the spec is not to bring
@@ -128,6 +139,9 @@ func (r *Reconciler) rollBack(ctx context.Context, s *scope, step rollStep) erro
 		return err
 	}
 	primary := s.pods[s.server().Run.Member]
+	if agent := agentImage(want.Spec.Template.Spec); agent != agentImage(primary.Spec) {
+		note.Agent = agent
+	}
 	revision := &appsv1.ControllerRevision{}
 	key := types.NamespacedName{Namespace: s.svc.Namespace, Name: primary.Labels[appsv1.ControllerRevisionHashLabelKey]}
 	if err := r.Live.Get(ctx, key, revision); err != nil {
@@ -147,6 +161,16 @@ func (r *Reconciler) rollBack(ctx context.Context, s *scope, step rollStep) erro
 	return nil
 }
 
+// agentImage is the image of the init container that brings the agent.
+func agentImage(pod corev1.PodSpec) string {
+	for _, c := range pod.InitContainers {
+		if c.Name == names.InstallContainer {
+			return c.Image
+		}
+	}
+	return ""
+}
+
 // templateOf is the pod template that a StatefulSet's controller keeps in a revision.
 func templateOf(revision *appsv1.ControllerRevision) (corev1.PodTemplateSpec, error) {
 	var kept struct {
@@ -164,13 +188,17 @@ func templateOf(revision *appsv1.ControllerRevision) (corev1.PodTemplateSpec, er
 	return kept.Spec.Template, nil
 }
 
-// rolledBackProblem is told until the spec asks for something else. It holds nothing up: what runs is what worked before.
-func rolledBackProblem(s *scope) *Problem {
-	note := takenBack(s.set)
-	if note == nil || s.unsettled {
-		return nil
+// tellRolledBack tells of a change that was taken back until the spec asks for something else. It comes after all that problems hold up: what runs is what worked
+// before.
+func (r *Reconciler) tellRolledBack(_ context.Context, s *scope) error {
+	if note := takenBack(s.set); note != nil && !s.unsettled {
+		s.problems = append(s.problems, rolledBackProblem(s, note))
 	}
-	return &Problem{Reason: v1alpha1.ReasonRollStopped, Message: fmt.Sprintf(
-		"the change of the spec was taken back, and all members run what they ran before: %s did not become well with it (%s). Correct the spec, which is then tried; or, to try "+
+	return nil
+}
+
+func rolledBackProblem(s *scope, note *rolledBack) Problem {
+	return Problem{Reason: v1alpha1.ReasonRollStopped, Message: fmt.Sprintf(
+		"the change of the spec was taken back, and all members get the pod template that they had before: %s did not become well with it (%s). Correct the spec, which is then tried; or, to try "+
 			"the same once more, `kubectl annotate statefulset %s -n %s %s-`", note.Member, strings.TrimSuffix(note.Why, "."), s.svc.Name, s.svc.Namespace, keys.AnnotationRolledBack)}
 }

@@ -277,10 +277,13 @@ type memory struct {
 	home         string // the member that the primary moves back to, all being well since homeSince
 	homeSince    time.Time
 	unwell       map[string]time.Time   // since when members are not well though their pods are ready
+	illBefore    map[string]bool        // members that were not well when they were renewed
+	gone         map[string]time.Time   // since when no node reaches a member's volume
 	behind       map[string]lagSeen     // the least lag of members that are behind
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
-	turnsSeen    time.Time              // when the Lease that counts failovers was there
-	wholeSince   time.Time              // since when all members have been well, while evictions are forbidden
+	turnsIn      string                 // the Lease that counts failovers, and when it was there
+	turnsSeen    time.Time
+	wholeSince   time.Time // since when all members have been well, while evictions are forbidden
 }
 
 type memories struct {

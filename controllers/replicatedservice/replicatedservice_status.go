@@ -42,7 +42,7 @@ type observation struct {
 // ready reports whether enough is known to write a status.
 func (s *scope) ready() bool {
 	fresh := s.svc.Status.ObservedGeneration != s.svc.Generation || s.svc.Status.Primary == nil
-	return fresh || len(s.problems) > 0 || s.heard()
+	return fresh || !s.mayBuild() || s.heard()
 }
 
 // computeStatus is the status as of now.

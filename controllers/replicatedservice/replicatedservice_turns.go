@@ -82,12 +82,17 @@ func priorityOf(svc *v1alpha1.ReplicatedService, classes []schedulingv1.Priority
 
 // ensureTurns makes the Lease in which the services under a policy count those that fail over. It goes with the last service that was in need of it.
 func (r *Reconciler) ensureTurns(ctx context.Context, s *scope) error {
-	if s.crowd.most == 0 || s.paused() || s.now.Sub(s.memory.turnsSeen) < seeTurnsAgain {
+	name := names.Turns(policyName(s.svc))
+	if s.crowd.most == 0 || s.paused() {
+		return nil
+	}
+	if left := seeTurnsAgain - s.now.Sub(s.memory.turnsSeen); left > 0 && s.memory.turnsIn == name {
+		s.lookIn(left)
 		return nil
 	}
 	owner := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ReplicatedService", Name: s.svc.Name, UID: s.svc.UID}
 	have := &coordinationv1.Lease{}
-	key := types.NamespacedName{Namespace: s.svc.Namespace, Name: names.Turns(policyName(s.svc))}
+	key := types.NamespacedName{Namespace: s.svc.Namespace, Name: name}
 	err := r.Live.Get(ctx, key, have)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -101,7 +106,8 @@ func (r *Reconciler) ensureTurns(ctx context.Context, s *scope) error {
 	if err != nil {
 		return fmt.Errorf("making Lease %s, which counts the services that fail over at once: %w", key.Name, err)
 	}
-	s.memory.turnsSeen = s.now
+	s.memory.turnsSeen, s.memory.turnsIn = s.now, name
+	s.lookIn(seeTurnsAgain)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -79,14 +80,17 @@ func (r *Reconciler) goneWithNode(ctx context.Context, volume *corev1.Persistent
 	return err == nil && !there, err
 }
 
-// ofOneNode: a volume that a whole zone reaches comes back with the zone's next node.
+// nodeKeys end the labels that tell one node from all others: kubernetes.io/hostname, and what drivers of local volumes call a node. A label that is not
+// known may be an area's, whose next node reaches the volume: then a person is asked.
+var nodeKeys = []string{"/hostname", "/node", "/nodename", "/node-name", "/nodeid", "/node-id"}
+
+// ofOneNode reports whether each of the ways to reach a volume is through one node.
 func ofOneNode(volume *corev1.PersistentVolume) bool {
 	terms := nodeTerms(volume)
 	for _, term := range terms {
 		bound := len(term.MatchFields) > 0
 		for _, e := range term.MatchExpressions {
-			area := strings.HasSuffix(e.Key, "zone") || strings.HasSuffix(e.Key, "region")
-			bound = bound || (e.Operator == corev1.NodeSelectorOpIn && !area)
+			bound = bound || (e.Operator == corev1.NodeSelectorOpIn && slices.ContainsFunc(nodeKeys, func(end string) bool { return strings.HasSuffix(strings.ToLower(e.Key), end) }))
 		}
 		if !bound {
 			return false

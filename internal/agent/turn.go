@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -82,6 +84,11 @@ func (k *kube) changeTurns(ctx context.Context, register string, change func([]t
 		}
 		if !apierrors.IsConflict(err) {
 			return fmt.Errorf("writing Lease %s/%s: %w", k.namespace, register, err)
+		}
+		select { // others of the storm write too
+		case <-ctx.Done():
+			return fmt.Errorf("writing Lease %s/%s: %w", k.namespace, register, ctx.Err())
+		case <-time.After(time.Duration(5+rand.IntN(20)) * time.Millisecond):
 		}
 	}
 }

@@ -50,6 +50,7 @@ type Attempt struct {
 	Promised   Instant // when promises and evidence were complete
 	Asked      bool    // a handover
 	handedOver []Epoch // sets whose primary released its right at a position that this member has
+	waited     bool    // for its turn
 	// Released: the holder itself gave its right up, or is about to, so there is nobody to disturb and no need to ask first.
 	Released bool
 }

@@ -7,14 +7,17 @@ import (
 )
 
 const (
-	// turnAgain is the pause before a turn that was refused is asked for again.
+	// turnAgain is the pause before a turn that was refused is asked for again, at first.
 	turnAgain = 100 * time.Millisecond
+	// turnSlower: the pause grows by so much of what was waited already.
+	turnSlower = 10
 	// turnStep is for how long, for each priority above its own, a service leaves turns free for those of higher priority. All services of a zone that is
 	// lost detect it within a heartbeat or two, so these ask first.
 	turnStep = 250 * time.Millisecond
 	// turnMost bounds what the limit costs: a service that has waited so long fails over all the same.
 	turnMost = 10 * time.Second
-	// turnKept is for how long a turn that was taken holds for one attempt after the other; it ends before others take it for abandoned (internal/turns).
+	// turnKept is for how long a turn that was taken holds for one attempt after the other. Then it is asked for again, which makes it young again, before
+	// others take it for abandoned (internal/turns).
 	turnKept = 10 * time.Second
 )
 
@@ -27,27 +30,29 @@ type Turn struct {
 }
 
 // OnTurn takes in an answer. Where nobody can be asked, nothing limits: the Lease itself is the next thing that must be written.
-func (o *Observation) OnTurn(t Turn) { o.Turn = t }
+func (o *Observation) OnTurn(t Turn) {
+	o.Turn = t
+	if a := o.Attempt; a != nil && a.Epoch == t.Epoch && !t.Taken {
+		a.waited = true
+	}
+}
 
 // askPromises goes on with an attempt that nobody objects to, when it is this service's turn. What another member is asked to do by somebody's wish
 // waits for no turn. The limit only ever delays: it says nothing of who may write.
 func askPromises(now Instant, o *Observation, a *Attempt, d *Decision) {
-	if in := o.turnIn(now, a); in < 0 {
+	switch in := o.turnIn(now, a); {
+	case in == 0 && a.waited && since(now, a.Began) > preVoteTimeout && !a.Released:
+		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "its turn came, and what the others said before that is old: they are asked again"})
+	case in == 0:
+		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
+	case in < 0:
 		d.do(Action{Kind: AskTurn, Epoch: a.Epoch, Leave: o.leaves(now, a)})
 		d.lookAgainIn(turnAgain)
-		return
-	} else if in > 0 {
-		why := fmt.Sprintf("it is not this service's turn: %s under the same policy, whose budget.maxConcurrentFailovers is %d",
+	default:
+		d.note("does not take over yet, since it is not this service's turn: %s under the same policy, whose budget.maxConcurrentFailovers is %d",
 			failingOver(o.Turn.Others), o.Lease.Terms.Turns)
-		d.note("does not take over yet: %s", why)
-		if since(now, a.Began) > preVoteTimeout { // what the others said is old
-			d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Pause: in, Note: why})
-			return
-		}
 		d.lookAgainIn(in)
-		return
 	}
-	d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
 }
 
 // turnIn is when the attempt may go on: 0 now, negative when it must ask first, else when to ask again.
@@ -61,7 +66,9 @@ func (o *Observation) turnIn(now Instant, a *Attempt) time.Duration {
 	case t.Taken:
 		return 0
 	}
-	if left := turnAgain - since(now, t.At); left > 0 {
+	// The longer it waits, the less often it asks; ordinals keep the members of a service apart.
+	pause := turnAgain + since(now, a.Detected)/turnSlower + time.Duration(o.Ordinal)*turnAgain/8
+	if left := pause - since(now, t.At); left > 0 {
 		return left
 	}
 	return -1

@@ -3,6 +3,8 @@
 package names
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -84,6 +86,11 @@ func Lease(service string) string { return service + "-primary" }
 func Turns(policy string) string {
 	if policy == "" {
 		return "failovers.no-policy"
+	}
+	const longest = 200 // of 253 that a name may have
+	if len(policy) > longest {
+		sum := sha256.Sum256([]byte(policy))
+		policy = policy[:longest] + "-" + hex.EncodeToString(sum[:8])
 	}
 	return "failovers.policy." + policy
 }

@@ -16,6 +16,9 @@ import (
 // Lasts is for how long a turn counts that nobody ended, by the wall clocks of those who look: one whose taker is gone is free again then.
 const Lasts = 15 * time.Second
 
+// renewAfter is how old a service's turn may be before the service makes it young again by asking.
+const renewAfter = 5 * time.Second
+
 // Turn is one service that fails over.
 type Turn struct {
 	Service string    `json:"service"`
@@ -41,8 +44,14 @@ func Take(held []Turn, mine Turn, most, leave int) (next []Turn, answer Answer, 
 			answer.Others = append(answer.Others, t.Service)
 		case t.Epoch == mine.Epoch:
 			answer.Taken = true
+			if changed = age >= renewAfter; changed {
+				t.At = mine.At
+			}
 			next = append(next, t)
 		}
+	}
+	if changed {
+		return next, answer, true
 	}
 	if answer.Taken || len(answer.Others) >= max(most-leave, 0) {
 		return held, answer, false

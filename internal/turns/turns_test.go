@@ -34,6 +34,7 @@ func TestTake(t *testing.T) {
 		"the other never ended its":    {[]Turn{turn("a", 2, Lasts)}, 1, 0, true, true, 1},
 		"a clock far ahead":            {[]Turn{turn("a", 2, -Lasts)}, 1, 0, true, true, 1},
 		"another member has it":        {[]Turn{turn("c", 5, time.Second), turn("a", 2, 0)}, 1, 0, true, false, 2},
+		"its own, and old":             {[]Turn{turn("c", 5, 6*time.Second), turn("a", 2, 0)}, 1, 0, true, true, 2},
 		"its own of an earlier epoch":  {[]Turn{turn("c", 4, time.Second)}, 1, 0, true, true, 1},
 		"its own, and one other":       {[]Turn{turn("c", 4, time.Second), turn("a", 2, 0)}, 1, 0, false, false, 2},
 	} {
@@ -42,6 +43,9 @@ func TestTake(t *testing.T) {
 			next, answer, changed := Take(c.held, mine, c.most, c.leave)
 			if answer.Taken != c.taken || changed != c.changed || len(next) != c.left {
 				t.Errorf("taken %t, changed %t: %v", answer.Taken, changed, next)
+			}
+			if own := slices.IndexFunc(next, func(t Turn) bool { return t.Service == "c" && t.Epoch == 5 }); c.changed && (own < 0 || !next[own].At.Equal(noon)) {
+				t.Errorf("its turn is not young: %v", next)
 			}
 			if !slices.Equal(before, c.held) {
 				t.Error("what was given was changed")

@@ -63,7 +63,13 @@ func (s *series) againstPatroni(ctx context.Context, peer patroni.Peer) error {
 	if err := peer.Ensure(ctx); err != nil {
 		return err
 	}
+	if s.fillMiB > 0 {
+		if err := s.fillPatroni(ctx, peer); err != nil {
+			return err
+		}
+	}
 	injector := forPostgres(s.injector)
+	heal := func(ctx context.Context) (bool, error) { return true, peer.WaitRedundant(ctx, healWithin) }
 	for _, fault := range s.patroniKinds {
 		n := s.patroniRounds
 		if fault == faults.NodeOff {
@@ -71,10 +77,29 @@ func (s *series) againstPatroni(ctx context.Context, peer patroni.Peer) error {
 		}
 		err := s.repeat(ctx, "patroni", fault, n, func(id string) (rounds.Record, error) {
 			return peer.Round(ctx, s.set, injector, fault, "patroni-"+id)
-		}, nil)
+		}, heal)
 		if err != nil {
 			return err
 		}
 	}
 	return peer.Remove(ctx)
+}
+
+// fillPatroni gives Patroni as much data as the service, from the same pods.
+func (s *series) fillPatroni(ctx context.Context, peer patroni.Peer) error {
+	if err := peer.WaitHealthy(ctx); err != nil {
+		return err
+	}
+	set, pod, _, err := s.pgbench(ctx, s.runner())
+	if err != nil {
+		return err
+	}
+	target, err := peer.Target(ctx)
+	if err == nil {
+		err = set.Prepare(ctx, pod, target, max(s.fillMiB/pgbenchUnit, 1))
+	}
+	if err != nil {
+		return fmt.Errorf("filling Patroni with %d MiB: %w", s.fillMiB, err)
+	}
+	return set.Remove(ctx)
 }

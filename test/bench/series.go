@@ -33,11 +33,15 @@ type series struct {
 // giveUpAfter rounds of one fault that failed one after the other.
 const giveUpAfter = 3
 
-func (s *series) service(ctx context.Context) (err error) {
-	runner := rounds.Runner{
+func (s *series) runner() rounds.Runner {
+	return rounds.Runner{
 		Service: kube.Service{Cluster: s.cluster, Namespace: s.namespace, Name: s.name},
 		Clients: s.set, Injector: s.injector, OperatorOff: s.operatorOff, Spacing: s.spacing,
 	}
+}
+
+func (s *series) service(ctx context.Context) (err error) {
+	runner := s.runner()
 	if err := runner.Service.WaitHealthy(ctx, 5*time.Minute, false); err != nil {
 		return err
 	}
@@ -159,7 +163,7 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 // healWithin is how long a service may take until it is fully redundant again.
 const healWithin = 5 * time.Minute
 
-// repeat makes n rounds of one fault, and waits with heal, if there is one, until the next may begin.
+// repeat makes n rounds of one fault, and waits with heal until the next may begin.
 func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, n int, round func(id string) (rounds.Record, error), heal func(context.Context) (bool, error)) error {
 	failed := 0
 	for i := range n {
@@ -169,7 +173,7 @@ func (s *series) repeat(ctx context.Context, subject string, fault faults.Kind, 
 				return err
 			}
 		}
-		if heal != nil && roundErr == nil {
+		if roundErr == nil {
 			var alone bool
 			if alone, roundErr = heal(ctx); roundErr != nil {
 				record.Error = roundErr.Error()

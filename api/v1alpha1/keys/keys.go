@@ -8,6 +8,8 @@ const (
 	// LabelNamespace and LabelMember name, on a PersistentVolume that is kept, the namespace of that ReplicatedService and the member whose it was.
 	LabelNamespace = "ha.understudy.dev/namespace"
 	LabelMember    = "ha.understudy.dev/member"
+	// LabelServiceUID tells that ReplicatedService from a later one of its name.
+	LabelServiceUID = "ha.understudy.dev/service-uid"
 	// AnnotationReclaim on such a volume: the reclaim policy that it had before.
 	AnnotationReclaim = "ha.understudy.dev/reclaim-policy"
 	// AnnotationEpoch on the primary's EndpointSlice: the epoch of the member it names. It never falls.

@@ -13,6 +13,7 @@ import (
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/peer"
+	"understudy.dev/understudy/test/internal/pgbench"
 )
 
 // Peer is the comparison's set of pods.
@@ -89,33 +90,52 @@ func (p Peer) WaitHealthy(ctx context.Context) error {
 	})
 }
 
+// WaitRedundant waits until one member leads, one is synchronous and both replicas stream, and changes nothing.
+func (p Peer) WaitRedundant(ctx context.Context, within time.Duration) error {
+	return kube.UntilEvery(ctx, within, 100*time.Millisecond, "Patroni to be redundant", func(ctx context.Context) (bool, string, error) {
+		problem, _, _, err := p.missing(ctx)
+		return problem == "" && err == nil, problem, err
+	})
+}
+
+// problem is what is missing; a pod that is to be made anew counts.
 func (p Peer) problem(ctx context.Context) (string, error) {
-	var pods []corev1.Pod
+	problem, pods, leader, err := p.missing(ctx)
+	if problem != "" || err != nil {
+		return problem, err
+	}
+	return p.renew(ctx, pods, leader)
+}
+
+// missing is what keeps Patroni from being redundant, with its pods and its leader if nothing does.
+func (p Peer) missing(ctx context.Context) (problem string, pods []corev1.Pod, leader string, err error) {
 	for _, set := range []string{etcdName, name} {
-		var err error
 		if pods, err = peer.Ready(ctx, p.Cluster, p.Namespace, set); err != nil {
-			return "", err
+			return "", nil, "", err
 		}
 		if len(pods) != members {
-			return fmt.Sprintf("%d of %d pods of %s are ready", len(pods), members, set), nil
+			return fmt.Sprintf("%d of %d pods of %s are ready", len(pods), members, set), nil, "", nil
 		}
 	}
 	status, err := p.cluster(ctx, pods[0].Name)
 	if err != nil {
-		return "", err
+		return "", nil, "", err
 	}
-	leader := status.leader()
+	leader = status.leader()
 	if problem := status.problem(members, p.Settings.SynchronousMode); problem != "" {
-		return problem, nil
+		return problem, nil, "", nil
 	}
 	server, err := p.server(ctx, leader)
 	if err != nil {
-		return "", err
+		return "", nil, "", err
 	}
-	if problem := server.problem(members - 1); problem != "" {
-		return problem, nil
-	}
-	return p.renew(ctx, pods, leader)
+	return server.problem(members - 1), pods, leader, nil
+}
+
+// Target is the leader's server.
+func (p Peer) Target(ctx context.Context) (pgbench.Target, error) {
+	pod, err := p.primary(ctx)
+	return pgbench.Target{Host: pod.Status.PodIP, User: superuser, Database: database}, err
 }
 
 // renew deletes a pod whose container was killed before: the kubelet would hold up its next restart for ten seconds and
