@@ -23,6 +23,8 @@ const (
 	unscheduledFor = 5 * time.Minute
 	// unstartedFor is longer than the two minutes after which the kubelet tells that it cannot mount a volume.
 	unstartedFor = 5 * time.Minute
+	// endsFor is longer than the operator takes to make a pod anew whose container ends again and again, where it does.
+	endsFor = 5 * time.Minute
 	// behindFor is how long a replica may fail to come closer to the primary.
 	behindFor = 10 * time.Minute
 	// cameCloser: a replica comes closer when its lag falls by a tenth.
@@ -39,7 +41,7 @@ func awayProblems(s *scope) []Problem {
 			delete(s.memory.behind, name)
 			continue
 		}
-		for _, look := range []func(*scope, *corev1.Pod) (Problem, time.Time){silentNode, stuckEnding, unscheduled, unstarted, behind} {
+		for _, look := range []func(*scope, *corev1.Pod) (Problem, time.Time){silentNode, stuckEnding, unscheduled, unstarted, keepsEnding, behind} {
 			problem, since := look(s, pod)
 			if problem.Reason == "" {
 				continue
@@ -124,6 +126,15 @@ func unstarted(s *scope, pod *corev1.Pod) (Problem, time.Time) {
 				"that is missing, is told there", pod.Spec.NodeName, c.Name, pod.Name, why, pod.Name, s.svc.Namespace)}, startedTrying(pod).Add(unstartedFor)
 	}
 	return Problem{}, time.Time{}
+}
+
+// keepsEnding: a container ends again and again, and its pod is not made anew, since it is not the only member that is missing, or not one that may be.
+func keepsEnding(s *scope, pod *corev1.Pod) (Problem, time.Time) {
+	if !crashes(pod) {
+		return Problem{}, time.Time{}
+	}
+	return Problem{Reason: v1alpha1.ReasonMemberKeepsEnding, Message: fmt.Sprintf("the container of %s ends again and again: %s. See `kubectl logs %s -n %s -c %s --previous` and put the cause right",
+		pod.Name, lastEnd(pod), pod.Name, s.svc.Namespace, names.EngineContainer)}, startedTrying(pod).Add(endsFor)
 }
 
 // startedTrying is since when a node has had a pod and its containers have not run.

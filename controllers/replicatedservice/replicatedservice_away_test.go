@@ -82,12 +82,20 @@ func TestAwayProblems(t *testing.T) {
 			p.DeletionTimestamp = ending(time.Hour)
 			delete(s.nodes, "node-3")
 		}, "", "", false},
-		"no node has room":              {unscheduledPod(5*time.Minute, "0/3 nodes are available: 3 Insufficient memory."), v1alpha1.ReasonMemberUnschedulable, "3 Insufficient memory. Make room", false},
-		"no node has room yet":          {unscheduledPod(time.Minute, "0/3 nodes are available: 3 Insufficient memory."), "", "", true},
-		"it waits for its volume":       {unscheduledPod(time.Hour, newerConflict), "", "", false},
-		"its volume cannot be mounted":  {unstartedPod(5*time.Minute, "ContainerCreating", ""), v1alpha1.ReasonMemberNotStarted, "container engine of cache-2 (ContainerCreating)", false},
-		"its Secret is missing":         {unstartedPod(time.Hour, "CreateContainerConfigError", `secret "x" not found`), v1alpha1.ReasonMemberNotStarted, `secret "x" not found`, false},
-		"it has just come to its node":  {unstartedPod(time.Second, "ContainerCreating", ""), "", "", true},
+		"no node has room":             {unscheduledPod(5*time.Minute, "0/3 nodes are available: 3 Insufficient memory."), v1alpha1.ReasonMemberUnschedulable, "3 Insufficient memory. Make room", false},
+		"no node has room yet":         {unscheduledPod(time.Minute, "0/3 nodes are available: 3 Insufficient memory."), "", "", true},
+		"it waits for its volume":      {unscheduledPod(time.Hour, newerConflict), "", "", false},
+		"its volume cannot be mounted": {unstartedPod(5*time.Minute, "ContainerCreating", ""), v1alpha1.ReasonMemberNotStarted, "container engine of cache-2 (ContainerCreating)", false},
+		"its Secret is missing":        {unstartedPod(time.Hour, "CreateContainerConfigError", `secret "x" not found`), v1alpha1.ReasonMemberNotStarted, `secret "x" not found`, false},
+		"it has just come to its node": {unstartedPod(time.Second, "ContainerCreating", ""), "", "", true},
+		"its container keeps ending": {func(_ *scope, p *corev1.Pod, _ *corev1.Node) {
+			p.Status.ContainerStatuses = waiting("CrashLoopBackOff", "")
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(noon.Add(-endsFor))}}
+		}, v1alpha1.ReasonMemberKeepsEnding, "kubectl logs cache-2 -n default -c engine --previous", false},
+		"it has begun to end": {func(_ *scope, p *corev1.Pod, _ *corev1.Node) {
+			p.Status.ContainerStatuses = waiting("CrashLoopBackOff", "")
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(noon)}}
+		}, "", "", true},
 		"its image is missing":          {unstartedPod(time.Hour, "ImagePullBackOff", ""), "", "", false}, // told elsewhere
 		"its agent is about to connect": {func(*scope, *corev1.Pod, *corev1.Node) {}, "", "", false},
 		"it is well": {func(s *scope, p *corev1.Pod, n *corev1.Node) {

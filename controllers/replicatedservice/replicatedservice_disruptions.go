@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -45,6 +46,8 @@ type disruptions struct {
 	begun time.Time // when the first service was looked at
 	seen  map[types.NamespacedName]bool
 	all   map[disrupted]disruption
+	// broken members by service, whose roll to the present agent was taken back.
+	broken map[types.NamespacedName]string
 }
 
 // settleDisruptions takes in how the service's members are now.
@@ -59,35 +62,28 @@ func (d *disruptions) settle(s *scope, agent string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.begin(s.now)
-	broken := brokenBy(s, agent)
 	for id, was := range d.all {
 		if id.service != s.key() {
 			continue
 		}
-		if !slices.Contains(s.memberNames(), id.member) || (id.member != broken && back(s, id.member, was)) {
+		if !slices.Contains(s.memberNames(), id.member) || back(s, id.member, was) {
 			delete(d.all, id)
 			continue
 		}
 		d.all[id] = placed(s, id.member, was)
 	}
-	var found []string
-	if broken != "" {
-		found = []string{broken}
-	}
 	if !d.seen[s.key()] {
-		found = append(found, takenAway(s)...)
-	}
-	for _, member := range found {
-		id := disrupted{s.key(), member}
-		if _, known := d.all[id]; !known {
-			d.all[id] = placed(s, member, disruption{since: s.now})
+		for _, member := range takenAway(s) {
+			d.all[disrupted{s.key(), member}] = placed(s, member, disruption{since: s.now})
 		}
 	}
 	d.seen[s.key()] = true
+	if d.broken[s.key()] = brokenBy(s, agent); d.broken[s.key()] == "" {
+		delete(d.broken, s.key())
+	}
 }
 
-// brokenBy is the member that the agent of this operator's version broke, so that its roll was taken back. It counts until the operator has another one: else the next
-// services would be rolled to it, a few at a time, until it had broken a member of each.
+// brokenBy is the member that the agent of this operator's version broke, so that its roll was taken back; empty: there is none.
 func brokenBy(s *scope, agent string) string {
 	if note := takenBack(s.set); note != nil && note.Agent != "" && note.Agent == agent {
 		return note.Member
@@ -95,9 +91,29 @@ func brokenBy(s *scope, agent string) string {
 	return ""
 }
 
+// spoilt says which members the agent broke that a renewal would bring, if they are as many as may be away at once: it would break a few at a time until it
+// had broken one of each service.
+func (d *disruptions) spoilt(s *scope, member, agent string) []string {
+	if s.set == nil || agentImage(s.set.Spec.Template.Spec) != agent || agentImage(s.pods[member].Spec) == agent {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var broken []string
+	for service, name := range d.broken {
+		if service != s.key() {
+			broken = append(broken, disrupted{service, name}.String())
+		}
+	}
+	if most := int(s.policy.Budget.MaxDisruptions.PerCluster); most == 0 || len(broken) < most {
+		return nil
+	}
+	return broken
+}
+
 func (d *disruptions) begin(now time.Time) {
 	if d.all == nil {
-		d.begun, d.seen, d.all = now, map[types.NamespacedName]bool{}, map[disrupted]disruption{}
+		d.begun, d.seen, d.all, d.broken = now, map[types.NamespacedName]bool{}, map[disrupted]disruption{}, map[types.NamespacedName]string{}
 	}
 }
 
@@ -111,6 +127,9 @@ func back(s *scope, member string, was disruption) bool {
 func placed(s *scope, member string, was disruption) disruption {
 	if pod := s.pods[member]; pod != nil && pod.Spec.NodeName != "" {
 		was.node, was.zone = pod.Spec.NodeName, s.zoneOf(pod)
+	}
+	if volumes := s.stranded[member]; was.node == "" && len(volumes) > 0 {
+		was.node = volumes[0].claim.Annotations[selectedNode]
 	}
 	return was
 }
@@ -129,29 +148,34 @@ func takenAway(s *scope) []string {
 	return out
 }
 
-// mayDisrupt reports whether the budget allows a member to be taken away now and the API server shows it as it was seen, and counts it if so. Else
-// it says why not, and a person is told once others have been away for too long.
-func (r *Reconciler) mayDisrupt(ctx context.Context, s *scope, member string, asSeen func(context.Context, *scope, string) (bool, error)) (bool, error) {
+// mayDisrupt reports whether the budget allows a member to be taken away now and the API server shows it as it was seen, and counts it if so; undo is for a
+// step that was not carried out. Else it says why not, and a person is told once others have been away for too long.
+func (r *Reconciler) mayDisrupt(ctx context.Context, s *scope, member string, asSeen func(context.Context, *scope, string) (bool, error)) (may bool, undo func(), err error) {
 	if unseen, err := r.unseen(ctx, s); unseen != "" || err != nil {
 		s.waitsForBudget(member, fmt.Sprintf("the operator, which started lately, has looked at service %s", unseen))
-		return false, err
+		return false, nil, err
 	}
-	if over := r.disruptions.take(s, member); over != nil {
-		s.waitsForBudget(member, fmt.Sprintf("%s allows it", over.limit)) // who is in the way changes all the time, and is told only when that is news
-		if s.now.Sub(over.oldest) >= toldAfter {
+	full, undo := r.disruptions.take(s, member)
+	if full != nil {
+		s.waitsForBudget(member, fmt.Sprintf("%s allows it", full.limit)) // who is in the way changes all the time, and is told only when that is news
+		if s.now.Sub(full.oldest) >= toldAfter {
 			s.problems = append(s.problems, Problem{Reason: v1alpha1.ReasonBudgetExhausted, Message: fmt.Sprintf(
 				"%s is not touched: as many members as %s allows were taken away by the operator and are not well again (%s). See what their services say and put that right, "+
-					"or raise that field in the policy", member, over.limit, firstOf(over.others))})
+					"or raise that field in the policy", member, full.limit, firstOf(full.others))})
 		}
-		return false, nil
+		return false, nil, nil
 	}
 	same, err := asSeen(ctx, s, member)
 	if !same || err != nil {
-		r.disruptions.release(s.key(), member)
+		undo()
 		s.retry = true
+		return false, nil, err
 	}
-	return same && err == nil, err
+	return true, undo, nil
 }
+
+// undone reports whether the API server's answer says for certain that a deletion was not carried out.
+func undone(err error) bool { return apierrors.IsConflict(err) || apierrors.IsForbidden(err) }
 
 func (s *scope) waitsForBudget(member, until string) {
 	why := fmt.Sprintf("%s is not touched before %s", member, until)
@@ -201,19 +225,32 @@ type over struct {
 	oldest time.Time // since when the oldest of those that are in the way has been away
 }
 
-// take counts a member, or says which limit is in the way.
-func (d *disruptions) take(s *scope, member string) *over {
+// take counts a member, or says which limit is in the way. undo takes that back.
+func (d *disruptions) take(s *scope, member string) (full *over, undo func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.begin(s.now)
-	id, taken := disrupted{s.key(), member}, placed(s, member, disruption{pod: s.pods[member].UID, since: s.now})
-	if _, away := d.all[id]; !away { // one that is away already makes no more of them
-		if over := d.over(taken, s.policy.Budget.MaxDisruptions); over != nil {
-			return over
+	id := disrupted{s.key(), member}
+	before, away := d.all[id]
+	taken := before // one that is away already makes no more of them, and stays away for as long as it has been
+	if !away {
+		taken = disruption{since: s.now}
+	}
+	taken = placed(s, member, taken)
+	taken.pod = s.pods[member].UID
+	if !away {
+		if full := d.over(taken, s.policy.Budget.MaxDisruptions); full != nil {
+			return full, nil
 		}
 	}
 	d.all[id] = taken
-	return nil
+	return nil, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if delete(d.all, id); away {
+			d.all[id] = before
+		}
+	}
 }
 
 func (d *disruptions) over(taken disruption, limits v1alpha1.DisruptionLimits) *over {
@@ -252,17 +289,11 @@ func firstOf(all []string) string {
 	return strings.Join(all, ", ")
 }
 
-// release takes back what take counted, since the step was not carried out.
-func (d *disruptions) release(service types.NamespacedName, member string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.all, disrupted{service, member})
-}
-
 func (d *disruptions) forget(service types.NamespacedName) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.seen, service)
+	delete(d.broken, service)
 	for id := range d.all {
 		if id.service == service {
 			delete(d.all, id)

@@ -16,6 +16,7 @@ import (
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/api/v1alpha1/keys"
+	"understudy.dev/understudy/internal/names"
 	"understudy.dev/understudy/internal/wire"
 )
 
@@ -82,11 +83,11 @@ func TestDisruptionLimits(t *testing.T) {
 				d.settle(s, "agent:2")
 			}
 			for service, member := range map[string]string{"a": "a-2", "b": "b-1"} {
-				if over := d.take(limited(troop(service), 9, 9, 9), member); over != nil {
+				if over, _ := d.take(limited(troop(service), 9, 9, 9), member); over != nil {
 					t.Fatal(over)
 				}
 			}
-			got := d.take(c.next, c.member)
+			got, _ := d.take(c.next, c.member)
 			if (got == nil) != (c.limit == "") || got != nil && (got.limit != c.limit || firstOf(got.others) != c.others) {
 				t.Errorf("%+v, want %q because of %s", got, c.limit, c.others)
 			}
@@ -98,12 +99,14 @@ func TestDisruptionLimits(t *testing.T) {
 func TestDisruptionEnds(t *testing.T) {
 	d := &disruptions{}
 	may := func(member string) bool {
-		ok := d.take(limited(troop("b"), 1, 9, 9), member) == nil
-		d.release(types.NamespacedName{Namespace: "default", Name: "b"}, member)
-		return ok
+		over, undo := d.take(limited(troop("b"), 1, 9, 9), member)
+		if over == nil {
+			undo()
+		}
+		return over == nil
 	}
 	d.settle(troop("a"), "agent:2")
-	if d.take(limited(troop("a"), 1, 9, 9), "a-2") != nil {
+	if over, _ := d.take(limited(troop("a"), 1, 9, 9), "a-2"); over != nil {
 		t.Fatal("nobody is away")
 	}
 	d.settle(troop("a"), "agent:2") // the cache has not seen the deletion yet
@@ -148,9 +151,9 @@ func TestDisruptionIsForgotten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := &disruptions{}
 			d.settle(troop("a"), "agent:2")
-			_ = d.take(limited(troop("a"), 1, 1, 1), "a-2")
+			_, _ = d.take(limited(troop("a"), 1, 1, 1), "a-2")
 			end(d)
-			if over := d.take(limited(troop("b"), 1, 1, 1), "b-2"); over != nil {
+			if over, _ := d.take(limited(troop("b"), 1, 1, 1), "b-2"); over != nil {
 				t.Error(over)
 			}
 		})
@@ -184,25 +187,53 @@ func TestDisruptionsOfAnEarlierLeader(t *testing.T) {
 		for _, s := range c.seen {
 			d.settle(s, "agent:2")
 		}
-		if over := d.take(limited(troop("b"), 1, 1, 1), "b-0"); (over != nil) != c.counts {
+		if over, _ := d.take(limited(troop("b"), 1, 1, 1), "b-0"); (over != nil) != c.counts {
 			t.Errorf("%s counts: %+v, want %t", name, over, c.counts)
 		}
 	}
 }
 
-// A member that this operator's agent broke counts after its roll was taken back, until the operator has another agent.
-func TestBrokenByTheAgent(t *testing.T) {
-	d := &disruptions{}
-	s := troop("a")
-	s.set = &appsv1.StatefulSet{}
-	(&rolledBack{Member: "a-2", Agent: "agent:2"}).on(s.set)
-	d.settle(s, "agent:2")
-	if over := d.take(limited(troop("b"), 9, 9, 1), "b-0"); over == nil || firstOf(over.others) != "default/a-2" {
-		t.Errorf("in the way is %+v", over)
+// An agent that broke a member each of as many services as may be away at once comes to no other one; all else goes on.
+func TestSpoilt(t *testing.T) {
+	withAgent := func(s *scope, template, pod string) *scope {
+		s.set = &appsv1.StatefulSet{}
+		s.set.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: names.InstallContainer, Image: template}}
+		for _, p := range s.pods {
+			p.Spec.InitContainers = []corev1.Container{{Name: names.InstallContainer, Image: pod}}
+		}
+		return s
 	}
-	d.settle(s, "agent:3")
-	if over := d.take(limited(troop("b"), 9, 9, 1), "b-0"); over != nil {
-		t.Errorf("in the way of another agent is %+v", over)
+	d := &disruptions{}
+	for _, name := range []string{"a", "b"} {
+		s := withAgent(troop(name), "agent:1", "agent:1")
+		(&rolledBack{Member: name + "-2", Agent: "agent:2"}).on(s.set)
+		d.settle(s, "agent:2")
+	}
+	for name, c := range map[string]struct {
+		s      *scope
+		agent  string
+		spoilt string
+	}{
+		"a renewal that brings it":      {withAgent(limited(troop("c"), 1, 1, 2), "agent:2", "agent:1"), "agent:2", "default/a-2, default/b-2"},
+		"one of those":                  {withAgent(limited(troop("a"), 1, 1, 2), "agent:2", "agent:1"), "agent:2", ""}, // for its own sake
+		"more may be away":              {withAgent(limited(troop("c"), 1, 1, 3), "agent:2", "agent:1"), "agent:2", ""},
+		"a renewal for something else":  {withAgent(limited(troop("c"), 1, 1, 2), "agent:2", "agent:2"), "agent:2", ""},
+		"the operator has another one":  {withAgent(limited(troop("c"), 1, 1, 2), "agent:3", "agent:1"), "agent:3", ""},
+		"what it runs is another one's": {withAgent(limited(troop("c"), 1, 1, 2), "agent:1", "agent:0"), "agent:2", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, service := range []string{"a", "b"} {
+				s := withAgent(troop(service), "agent:1", "agent:1")
+				(&rolledBack{Member: service + "-2", Agent: "agent:2"}).on(s.set)
+				d.settle(s, c.agent)
+			}
+			if got := firstOf(d.spoilt(c.s, c.s.svc.Name+"-0", c.agent)); got != c.spoilt {
+				t.Errorf("%q, want %q", got, c.spoilt)
+			}
+		})
+	}
+	if over, _ := d.take(limited(troop("c"), 1, 1, 1), "c-2"); over != nil {
+		t.Errorf("healing is held up by %+v", over)
 	}
 }
 
@@ -232,7 +263,7 @@ func TestNothingIsTakenAwayUnseen(t *testing.T) {
 	}{{0, false}, {allSeenWithin, true}} {
 		s := limited(troop("b"), 1, 1, 1)
 		s.now = noon.Add(c.after)
-		if may, err := r.mayDisrupt(t.Context(), s, "b-0", same); may != c.may || err != nil || may == (len(s.waiting) > 0) {
+		if may, _, err := r.mayDisrupt(t.Context(), s, "b-0", same); may != c.may || err != nil || may == (len(s.waiting) > 0) {
 			t.Errorf("after %s: %t %v, waiting for %v", c.after, may, err, s.waiting)
 		}
 	}
@@ -242,11 +273,30 @@ func TestNothingIsTakenAwayUnseen(t *testing.T) {
 func TestBudgetIsGivenBack(t *testing.T) {
 	r := budgeted(t)
 	changed := func(context.Context, *scope, string) (bool, error) { return false, nil }
-	if may, err := r.mayDisrupt(t.Context(), limited(troop("a"), 1, 1, 1), "a-2", changed); may || err != nil {
+	if may, _, err := r.mayDisrupt(t.Context(), limited(troop("a"), 1, 1, 1), "a-2", changed); may || err != nil {
 		t.Errorf("%t %v", may, err)
 	}
-	if may, err := r.mayDisrupt(t.Context(), limited(troop("b"), 1, 1, 1), "b-2", same); !may || err != nil {
+	if may, _, err := r.mayDisrupt(t.Context(), limited(troop("b"), 1, 1, 1), "b-2", same); !may || err != nil {
 		t.Errorf("%t %v", may, err)
+	}
+}
+
+// A step that was not carried out leaves counted what was counted before.
+func TestTakingAgainIsUndone(t *testing.T) {
+	d := &disruptions{}
+	if _, undo := d.take(limited(troop("a"), 1, 1, 1), "a-2"); undo == nil {
+		t.Fatal("nobody is away")
+	}
+	again := away(troop("a"), "a-2")
+	again.pods["a-2"] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "new"}} // it waits for a node
+	again.now = noon.Add(time.Hour)
+	_, undo := d.take(limited(again, 1, 1, 1), "a-2")
+	if got := d.all[disrupted{again.key(), "a-2"}]; got.node != "n-2" || !got.since.Equal(noon) {
+		t.Errorf("taken again it counts elsewhere or anew: %+v", got)
+	}
+	undo()
+	if over, _ := d.take(limited(troop("b"), 1, 1, 1), "b-2"); over == nil {
+		t.Error("the member that is away counts no longer")
 	}
 }
 
@@ -254,7 +304,7 @@ func TestBudgetIsGivenBack(t *testing.T) {
 func TestBudgetIsTold(t *testing.T) {
 	r := budgeted(t)
 	r.disruptions.settle(troop("a"), "agent:2")
-	if over := r.disruptions.take(limited(troop("a"), 1, 1, 1), "a-2"); over != nil {
+	if over, _ := r.disruptions.take(limited(troop("a"), 1, 1, 1), "a-2"); over != nil {
 		t.Fatal(over)
 	}
 	for _, c := range []struct {
@@ -263,7 +313,7 @@ func TestBudgetIsTold(t *testing.T) {
 	}{{time.Minute, false}, {toldAfter, true}} {
 		s := limited(troop("b"), 9, 9, 1)
 		s.now, s.rolling = noon.Add(c.after), "renewing b-2"
-		may, err := r.mayDisrupt(t.Context(), s, "b-2", same)
+		may, _, err := r.mayDisrupt(t.Context(), s, "b-2", same)
 		if may || err != nil || !strings.Contains(s.rolling, "perCluster of 1 allows it") || strings.Contains(s.rolling, "a-2") || s.next.IsZero() {
 			t.Errorf("after %s: %t %v, %q", c.after, may, err, s.rolling)
 		}

@@ -39,8 +39,8 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 	if member == "" {
 		return nil
 	}
-	if may, err := r.mayDisrupt(ctx, s, member, r.stillWaits); !may || err != nil {
-		return err
+	if may, _, err := r.mayDisrupt(ctx, s, member, r.stillWaits); !may || err != nil {
+		return err // what fails from here on is tried again, for the same member
 	}
 	pod, volumes := s.pods[member], s.stranded[member]
 	for _, v := range volumes {
@@ -86,12 +86,16 @@ func (r *Reconciler) stillWaits(ctx context.Context, s *scope, member string) (b
 
 // nextFresh is the member that begins anew with fresh volumes now.
 func nextFresh(s *scope) string {
+	for member := range s.memory.gone {
+		if !beginsAnew(s, member) {
+			delete(s.memory.gone, member)
+		}
+	}
 	if len(s.problems) > 0 {
 		return ""
 	}
 	for _, member := range s.memberNames() {
 		if !beginsAnew(s, member) {
-			delete(s.memory.gone, member)
 			continue
 		}
 		if left := freshAfter - s.now.Sub(goneSince(s, member)); left > 0 {
@@ -136,7 +140,11 @@ func beginsAnew(s *scope, member string) bool {
 
 // keep takes a volume out of the reach of its class, and notes whose it was and what its reclaim policy has been.
 func (r *Reconciler) keep(ctx context.Context, s *scope, member string, v strandedVolume) error {
-	if v.volume == nil || v.volume.Labels[keys.LabelMember] == member {
+	if v.volume == nil {
+		return nil
+	}
+	done := v.volume.Labels[keys.LabelMember] == member && v.volume.Labels[keys.LabelServiceUID] == string(s.svc.UID)
+	if done && v.volume.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRetain {
 		return nil
 	}
 	kept := v.volume.DeepCopy()
@@ -150,7 +158,9 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, member string, v strand
 		kept.Labels[key] = value
 	}
 	kept.Labels[keys.LabelMember] = member
-	kept.Annotations[keys.AnnotationReclaim] = string(kept.Spec.PersistentVolumeReclaimPolicy)
+	if kept.Annotations[keys.AnnotationReclaim] == "" { // else it was kept before
+		kept.Annotations[keys.AnnotationReclaim] = string(kept.Spec.PersistentVolumeReclaimPolicy)
+	}
 	kept.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
 	patch := client.MergeFromWithOptions(v.volume, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, kept, patch, apply.FieldOwner); err != nil {
@@ -186,7 +196,7 @@ func (r *Reconciler) releaseKept(ctx context.Context, s *scope) error {
 // inUse asks the API server whether a kept volume is still the one of a member that runs: its phase alone may be behind.
 func (r *Reconciler) inUse(ctx context.Context, s *scope, volume *corev1.PersistentVolume) (bool, error) {
 	pod, of := s.pods[volume.Labels[keys.LabelMember]], volume.Spec.ClaimRef
-	if volume.Status.Phase != corev1.VolumeBound || of == nil || pod == nil || pod.Spec.NodeName == "" || !claimOf(s, pod.Name, of) {
+	if volume.Status.Phase != corev1.VolumeBound || of == nil || pod == nil || pod.Spec.NodeName == "" || !claimOf(s.svc, pod.Name, of) {
 		return false, nil // bound to another claim: somebody looks at what is on it
 	}
 	claim := &corev1.PersistentVolumeClaim{}
@@ -197,8 +207,8 @@ func (r *Reconciler) inUse(ctx context.Context, s *scope, volume *corev1.Persist
 }
 
 // claimOf reports whether a claim is one of a member's own.
-func claimOf(s *scope, member string, of *corev1.ObjectReference) bool {
-	return of.Namespace == s.svc.Namespace && slices.ContainsFunc(wantedSizes(s.svc.Spec.Storage), func(w wantedSize) bool {
+func claimOf(svc *v1alpha1.ReplicatedService, member string, of *corev1.ObjectReference) bool {
+	return of.Namespace == svc.Namespace && slices.ContainsFunc(wantedSizes(svc.Spec.Storage), func(w wantedSize) bool {
 		return of.Name == names.Claim(w.template, member)
 	})
 }
@@ -251,6 +261,10 @@ func (r *Reconciler) releaseAll(ctx context.Context, svc *v1alpha1.ReplicatedSer
 	}
 	kept, err := r.keptOf(ctx, svc)
 	for i := range kept {
+		of := kept[i].Spec.ClaimRef
+		if kept[i].Status.Phase == corev1.VolumeBound && of != nil && !claimOf(svc, kept[i].Labels[keys.LabelMember], of) {
+			continue // somebody looks at what is on it
+		}
 		err = errors.Join(err, r.giveBack(ctx, &kept[i]))
 	}
 	return err

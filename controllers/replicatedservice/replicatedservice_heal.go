@@ -36,13 +36,16 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 	if member == "" {
 		return nil
 	}
-	if may, err := r.mayDisrupt(ctx, s, member, r.asSeen); !may || err != nil {
+	may, undo, err := r.mayDisrupt(ctx, s, member, r.asSeen)
+	if !may || err != nil {
 		return err
 	}
 	pod := s.pods[member]
 	uid := pod.UID
 	if err := r.Client.Delete(ctx, pod, client.Preconditions{UID: &uid}); err != nil {
-		r.disruptions.release(s.key(), member)
+		if undone(err) {
+			undo()
+		}
 		return client.IgnoreNotFound(err)
 	}
 	if s.memory.healed == nil {

@@ -3,6 +3,7 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -33,15 +34,27 @@ func (r *Reconciler) roll(ctx context.Context, s *scope) error {
 // renew deletes a member's pod.
 func (r *Reconciler) renew(ctx context.Context, s *scope, member string) error {
 	pod, alone := s.pods[member], s.count() == 1
+	undo := func() {}
 	if !alone && !idle(s, member) {
-		if may, err := r.mayDisrupt(ctx, s, member, r.asSeen); !may || err != nil {
+		if broken := r.disruptions.spoilt(s, member, r.AgentImage); broken != nil {
+			s.problems = append(s.problems, Problem{Reason: v1alpha1.ReasonBudgetExhausted, Message: fmt.Sprintf(
+				"%s is not renewed: the agent %s, which it would get, broke a member each of as many services as budget.maxDisruptions.perCluster allows, and they got their former one "+
+					"back (%s). Set the operator back to a version whose agent works", member, r.AgentImage, firstOf(broken))})
+			s.lookIn(time.Minute)
+			return nil
+		}
+		may, revert, err := r.mayDisrupt(ctx, s, member, r.asSeen)
+		if !may || err != nil {
 			return err
 		}
+		undo = revert
 	}
 	uid := pod.UID
 	err := r.Client.Delete(ctx, pod, client.Preconditions{UID: &uid})
 	if err != nil {
-		r.disruptions.release(s.key(), member)
+		if undone(err) {
+			undo()
+		}
 		return client.IgnoreNotFound(err)
 	}
 	s.memory.calmFor = ""

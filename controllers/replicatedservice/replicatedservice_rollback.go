@@ -139,17 +139,19 @@ func (r *Reconciler) rollBack(ctx context.Context, s *scope, step rollStep) erro
 		return err
 	}
 	primary := s.pods[s.server().Run.Member]
-	if agent := agentImage(want.Spec.Template.Spec); agent != agentImage(primary.Spec) {
-		note.Agent = agent
-	}
 	revision := &appsv1.ControllerRevision{}
 	key := types.NamespacedName{Namespace: s.svc.Namespace, Name: primary.Labels[appsv1.ControllerRevisionHashLabelKey]}
 	if err := r.Live.Get(ctx, key, revision); err != nil {
 		return fmt.Errorf("reading ControllerRevision %s, which primary %s runs, to take a change back: %w", key.Name, primary.Name, err)
 	}
-	if want.Spec.Template, err = templateOf(revision); err != nil {
+	former, err := templateOf(revision)
+	if err != nil {
 		return err
 	}
+	if agent := agentImage(want.Spec.Template.Spec); agent != agentImage(former.Spec) {
+		note.Agent = agent
+	}
+	want.Spec.Template = former
 	note.on(want)
 	if _, err := r.applier().Ensure(ctx, want); err != nil {
 		return fmt.Errorf("taking the change of StatefulSet %s back: %w", want.Name, err)

@@ -42,7 +42,8 @@ type observation struct {
 // ready reports whether enough is known to write a status.
 func (s *scope) ready() bool {
 	fresh := s.svc.Status.ObservedGeneration != s.svc.Generation || s.svc.Status.Primary == nil
-	return fresh || !s.mayBuild() || s.heard()
+	told := slices.ContainsFunc(s.problems, func(p Problem) bool { return p.Blocking || p.Reason == v1alpha1.ReasonNameTaken }) // nobody may be there to be heard
+	return fresh || told || s.heard()
 }
 
 // computeStatus is the status as of now.
@@ -350,7 +351,11 @@ func reconciling(s *scope) observation {
 	case s.rolling != "": // it says too who is waited for
 		return observation{true, v1alpha1.ReasonProgressing, s.rolling}
 	case len(todo) > 0 && s.mayBuild():
-		return observation{true, v1alpha1.ReasonProgressing, "pods not ready yet: " + strings.Join(todo, ", ")}
+		message := "pods not ready yet: " + strings.Join(todo, ", ")
+		if len(s.waiting) > 0 {
+			message += "; waiting for " + strings.Join(s.waiting, ", and for ")
+		}
+		return observation{true, v1alpha1.ReasonProgressing, message}
 	case len(s.waiting) > 0:
 		return observation{true, v1alpha1.ReasonProgressing, "waiting for " + strings.Join(s.waiting, ", and for ")}
 	}

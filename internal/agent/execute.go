@@ -37,6 +37,8 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		return a.begin(now, action)
 	case failover.AskTurn:
 		a.askTurn(action)
+	case failover.EndTurn:
+		a.endTurn(action.Epoch)
 	case failover.AskPromises:
 		a.askPromises(now)
 		return true

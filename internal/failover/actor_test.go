@@ -75,6 +75,9 @@ func (th *theatre) do(a *actor, action Action) bool {
 			})
 		}
 		return false
+	case EndTurn:
+		a.obs.OnTurn(Turn{})
+		th.ended++
 	case AskPromises:
 		th.askPromises(a)
 	case Grant, Renumber, Renew, WriteTerms:

@@ -26,6 +26,8 @@ const (
 	Begin ActionKind = "Begin"
 	// AskTurn asks whether fewer services fail over at once than the policy allows, leaving Leave turns free.
 	AskTurn ActionKind = "AskTurn"
+	// EndTurn lets another service have the turn.
+	EndTurn ActionKind = "EndTurn"
 	// AskPromises asks every member, this one included, for a promise.
 	AskPromises ActionKind = "AskPromises"
 	// Grant swaps the Lease to the attempt's epoch and this run.

@@ -17,6 +17,9 @@ func decideCandidate(now Instant, o *Observation, d *Decision) {
 	}
 	detected, ok := reasonToStand(now, o, d)
 	if !ok {
+		if o.Turn.Taken && o.Turn.Epoch > o.Lease.Epoch { // the epoch that it was taken for does not begin
+			d.do(Action{Kind: EndTurn, Epoch: o.Turn.Epoch})
+		}
 		return
 	}
 	if why := mustNotStand(now, o, detected, d); why != "" {

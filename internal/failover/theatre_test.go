@@ -20,6 +20,7 @@ type theatre struct {
 	slow    map[string]time.Duration // what a member sends takes so much longer
 	log     []string
 	without Rule                 // switched off for all of them
+	ended   int                  // turns that came to nothing
 	turn    func(leave int) bool // says whether a service that asks has its turn; nil: nobody answers
 	// counting: two writers at once are counted in two and do not end the test.
 	counting bool

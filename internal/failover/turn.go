@@ -32,7 +32,7 @@ type Turn struct {
 // OnTurn takes in an answer. Where nobody can be asked, nothing limits: the Lease itself is the next thing that must be written.
 func (o *Observation) OnTurn(t Turn) {
 	o.Turn = t
-	if a := o.Attempt; a != nil && a.Epoch == t.Epoch && !t.Taken {
+	if a := o.Attempt; a != nil && a.Epoch == t.Epoch {
 		a.waited = true
 	}
 }
@@ -40,7 +40,12 @@ func (o *Observation) OnTurn(t Turn) {
 // askPromises goes on with an attempt that nobody objects to, when it is this service's turn. What another member is asked to do by somebody's wish
 // waits for no turn. The limit only ever delays: it says nothing of who may write.
 func askPromises(now Instant, o *Observation, a *Attempt, d *Decision) {
-	switch in := o.turnIn(now, a); {
+	in := o.turnIn(now, a)
+	if _, stands := reasonToStand(now, o, d); in != 0 && !stands {
+		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "while it waited for its turn, the primary came back"})
+		return
+	}
+	switch {
 	case in == 0 && a.waited && since(now, a.Began) > preVoteTimeout && !a.Released:
 		d.do(Action{Kind: GiveUp, Epoch: a.Epoch, Note: "its turn came, and what the others said before that is old: they are asked again"})
 	case in == 0:

@@ -93,3 +93,34 @@ func TestNoTurnIsAskedFor(t *testing.T) {
 		t.Errorf("a turn was asked for: %v", asked)
 	}
 }
+
+// A primary that comes back while others wait for their turn is left alone, and a turn that was taken for nothing is given up.
+func TestTurnIsGivenUp(t *testing.T) {
+	free := false
+	th := curtain(t, 3)
+	th.turn = func(int) bool { return free }
+	th.swap(func(l *Lease) { l.Terms.Turns, l.Terms.TurnsIn = 1, "failovers" })
+	th.run(100 * time.Millisecond)
+	th.isolate("m-0")
+	th.until("a turn is asked for", 3*time.Second, func() bool { return len(th.turnsAsked()) > 0 })
+	for _, other := range []string{"m-1", "m-2"} {
+		th.mend("m-0", other)
+	}
+	th.run(500 * time.Millisecond)
+	for name, a := range th.members {
+		if a.obs.Attempt != nil {
+			t.Errorf("%s waits for its turn though the primary is back", name)
+		}
+	}
+	free = true
+	th.run(3 * time.Second)
+	if th.lease.Epoch != 1 || !th.serving("m-0", 1) {
+		t.Fatalf("epoch %d of %s: the primary that came back was replaced", th.lease.Epoch, th.lease.Holder.Member)
+	}
+	waiting := th.members["m-1"]
+	waiting.obs.OnTurn(Turn{Epoch: 2, Taken: true, At: th.now})
+	th.run(200 * time.Millisecond)
+	if waiting.obs.Turn.Taken || th.ended != 1 {
+		t.Errorf("a turn that nothing came of is kept: %+v, %d ended", waiting.obs.Turn, th.ended)
+	}
+}

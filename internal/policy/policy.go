@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 
 	"k8s.io/utils/ptr"
@@ -105,6 +106,9 @@ func Unsupported(spec v1alpha1.FailoverPolicySpec, replicas int32) []string {
 	var out []string
 	if s := spec.Rejoin.Strategy; s != "" && s != v1alpha1.RejoinAutomatic {
 		out = append(out, "spec.rejoin.strategy "+string(s)+": it is treated as Automatic; set it to Automatic")
+	}
+	if most := Defaults().Rejoin.MaxAttempts; spec.Rejoin.MaxAttempts != 0 && spec.Rejoin.MaxAttempts != most {
+		out = append(out, fmt.Sprintf("spec.rejoin.maxAttempts %d: a rejoin is tried %d times; set it to that", spec.Rejoin.MaxAttempts, most))
 	}
 	if ptr.Deref(spec.MinReplicasToWrite, 0) >= replicas {
 		out = append(out, "spec.minReplicasToWrite: it must be smaller than the service's replicas, or nothing could ever be written; lower it")

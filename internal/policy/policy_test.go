@@ -137,7 +137,8 @@ func TestUnsupported(t *testing.T) {
 	spec := Defaults()
 	spec.MinReplicasToWrite = ptr.To[int32](3)
 	spec.Rejoin.Strategy = v1alpha1.RejoinRebuild
-	if have := Unsupported(spec, 3); len(have) != 2 {
-		t.Errorf("want two remedies, have %q", have)
+	spec.Rejoin.MaxAttempts = 7
+	if have := Unsupported(spec, 3); len(have) != 3 {
+		t.Errorf("want three remedies, have %q", have)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"understudy.dev/understudy/api/v1alpha1"
@@ -24,20 +26,42 @@ func testScale(t *testing.T) {
 		f := redis(t, space(t, "scale"), func(obj *v1alpha1.ReplicatedService) { obj.Spec.Replicas = ptr.To[int32](1) })
 		must(t, f.Clients.Ensure(t.Context()))
 		f.settled(t.Context(), t, 1)
-		for _, n := range []int32{3, 5, 2, 1} {
-			t.Run(fmt.Sprint(n), func(t *testing.T) { f.scaled(t, n) })
+		t.Run("3", func(t *testing.T) { f.autoscaled(t, 3) })
+		for _, n := range []int32{5, 2, 1} {
+			t.Run(fmt.Sprint(n), func(t *testing.T) { f.scaled(t, n, f.scale) })
 		}
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		f := postgresql(t, space(t, "scale-postgresql"), func(obj *v1alpha1.ReplicatedService) { obj.Spec.Storage.StorageClassName = nil }).ready(t)
 		for _, n := range []int32{5, 2} {
-			t.Run(fmt.Sprint(n), func(t *testing.T) { f.scaled(t, n) })
+			t.Run(fmt.Sprint(n), func(t *testing.T) { f.scaled(t, n, f.scale) })
 		}
 	})
 }
 
+// scale asks for a number of members through the scale subresource.
+func (f fixture) scale(t *testing.T, n int32) {
+	t.Helper()
+	if out, err := kubectl(t, "", "scale", "rsvc/"+f.Service.Name, "-n", f.namespace, fmt.Sprintf("--replicas=%d", n)); err != nil {
+		t.Fatalf("kubectl scale: %v: %s", err, out)
+	}
+}
+
+// autoscaled lets a HorizontalPodAutoscaler ask for them: below its least number it needs no metrics for that.
+func (f fixture) autoscaled(t *testing.T, n int32) {
+	scaler := &autoscalingv2.HorizontalPodAutoscaler{
+		ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: f.Service.Name},
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ReplicatedService", Name: f.Service.Name},
+			MinReplicas:    &n, MaxReplicas: n,
+		},
+	}
+	f.scaled(t, n, func(t *testing.T, _ int32) { must(t, cluster.Create(t.Context(), scaler)) })
+	must(t, cluster.Delete(t.Context(), scaler))
+}
+
 // scaled changes the number of members under load.
-func (f fixture) scaled(t *testing.T, n int32) {
+func (f fixture) scaled(t *testing.T, n int32, ask func(*testing.T, int32)) {
 	pods, err := f.Service.Pods(t.Context())
 	must(t, err)
 	if last := len(pods) - 1; int(n) <= last {
@@ -54,7 +78,7 @@ func (f fixture) scaled(t *testing.T, n int32) {
 	m, err := rounds.Measure(t.Context(), c, fmt.Sprintf("scale-%d", time.Now().UnixNano()), rounds.Target{
 		Config: config, Within: 3 * time.Minute,
 		Inject: func(context.Context) error {
-			f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Replicas = ptr.To(n) })
+			ask(t, n)
 			return nil
 		},
 		Over: func(ctx context.Context) error { f.settled(ctx, t, n); return nil },

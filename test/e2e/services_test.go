@@ -3,17 +3,20 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/test/internal/faults"
+	"understudy.dev/understudy/test/internal/kube"
 )
 
 // TestServices runs what needs no more than a service of its own, side by side.
@@ -105,7 +108,7 @@ func testPersistent(t *testing.T) {
 	policy := shortLease(t, namespace)
 	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
 		obj.Spec.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"appendonly": "yes", "appendfsync": "always"}
-		obj.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("64Mi"), Retention: v1alpha1.DeleteVolumes}
+		obj.Spec.Storage = &v1alpha1.StorageSpec{Size: resource.MustParse("64Mi")}
 		obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
 	}).ready(t)
 	f.mark(t)
@@ -128,6 +131,34 @@ func testPersistent(t *testing.T) {
 		t.Errorf("epoch %d after all pods were replaced, %d before: a new run needs a new epoch", after.Epoch, before.Epoch)
 	}
 	stop()
+	f.volumesStay(t)
+}
+
+// volumesStay: who deletes a service and did not ask for more keeps its data.
+func (f fixture) volumesStay(t *testing.T) {
+	t.Helper()
+	obj, err := f.Service.Object(t.Context())
+	must(t, err)
+	must(t, cluster.Delete(t.Context(), obj))
+	must(t, kube.Until(t.Context(), time.Minute, "the service and its pods to be gone", func(ctx context.Context) (bool, string, error) {
+		pods, err := f.Service.Pods(ctx)
+		if err != nil || len(pods) > 0 {
+			return false, fmt.Sprintf("%d pods", len(pods)), err
+		}
+		_, err = f.Service.Object(ctx)
+		return apierrors.IsNotFound(err), "the service is there", client.IgnoreNotFound(err)
+	}))
+	var claims corev1.PersistentVolumeClaimList
+	must(t, cluster.List(t.Context(), &claims, client.InNamespace(f.namespace)))
+	kept := 0
+	for _, c := range claims.Items {
+		if c.DeletionTimestamp == nil && c.Status.Phase == corev1.ClaimBound {
+			kept++
+		}
+	}
+	if kept != 3 {
+		t.Errorf("%d of 3 volumes are left after the service was deleted", kept)
+	}
 }
 
 // podsUnchanged fails when a member was replaced or does not run.

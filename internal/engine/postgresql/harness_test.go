@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"understudy.dev/understudy/internal/agentconfig"
 	"understudy.dev/understudy/internal/engine"
 )
@@ -64,13 +66,15 @@ type member struct {
 	address string
 	log     *os.File
 
-	mu      sync.Mutex
-	cmd     *exec.Cmd
-	proc    engine.Process
-	ended   chan struct{}
-	stages  []step
-	lastErr error
-	halt    bool
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	proc   engine.Process
+	ended  chan struct{}
+	stages []step
+	// segments of shared memory that its servers had.
+	segments map[int]bool
+	lastErr  error
+	halt     bool
 	// sabotage changes the next processes.
 	sabotage func(*engine.Process)
 	done     chan struct{} // closed when the loop is over
@@ -120,7 +124,7 @@ func makeMember(t *testing.T, n int, options ...option) *member {
 	for _, o := range options {
 		o(&config)
 	}
-	m := &member{t: t, name: name, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(config.Port))}
+	m := &member{t: t, name: name, segments: map[int]bool{}, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(config.Port))}
 	volume := filepath.Join(dir, "volume")
 	if err := os.MkdirAll(volume, 0o700); err != nil {
 		t.Fatal(err)
@@ -134,6 +138,7 @@ func makeMember(t *testing.T, n int, options ...option) *member {
 		if t.Failed() {
 			t.Logf("%s: stages %v, error %v, log:\n%s", name, m.ran(), m.failure(), m.said())
 		}
+		m.removeSegments()
 		_ = os.RemoveAll(dir)
 	})
 	return m
@@ -250,8 +255,43 @@ func (m *member) killOnce() int {
 	return n
 }
 
+// noteSegments remembers the shared memory of the server that runs. PostgreSQL takes back what a killed server left when it starts on the same data again; the
+// tests throw data away, and a machine has room for some thousands of segments.
+func (m *member) noteSegments() {
+	for _, depth := range []string{"*", "*/*", "*/*/*"} {
+		files, _ := filepath.Glob(filepath.Join(m.disk.dir, depth, "postmaster.pid"))
+		for _, file := range files {
+			raw, _ := os.ReadFile(file)
+			lines := strings.Split(string(raw), "\n")
+			if len(lines) < 7 {
+				continue
+			}
+			if _, id, ok := strings.Cut(strings.TrimSpace(lines[6]), " "); ok { // its key, and the segment
+				if n, err := strconv.Atoi(strings.TrimSpace(id)); err == nil {
+					m.mu.Lock()
+					m.segments[n] = true
+					m.mu.Unlock()
+				}
+			}
+		}
+	}
+}
+
+// removeSegments gives back what is left of them, once nobody uses it.
+func (m *member) removeSegments() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range m.segments {
+		var held unix.SysvShmDesc
+		if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &held); err == nil && held.Nattch == 0 {
+			_, _ = unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+		}
+	}
+}
+
 // kill ends the member as a power cut of its node does, for good until start.
 func (m *member) kill() {
+	m.noteSegments()
 	m.mu.Lock()
 	m.halt = true
 	done := m.done
@@ -270,7 +310,10 @@ func (m *member) kill() {
 }
 
 // crash kills the engine's processes alone; the next one follows.
-func (m *member) crash() { m.killOnce() }
+func (m *member) crash() {
+	m.noteSegments()
+	m.killOnce()
+}
 
 // until polls until f is true.
 func until(t *testing.T, what string, f func() bool) {

@@ -54,21 +54,23 @@ type PostgreSQL struct {
 	received   uint32    // the timeline that this life was seen to receive last
 	lifetime   *lifetime // of this life
 	generation int
-	inForce    int    // the generation that the server was last seen to run with
-	prepared   string // the synchronous set to detach with, should this member be promoted next
-	settings   settings
-	tuning     tuning // what the user chooses
-	door       door   // as pg_hba.conf has it
-	upstream   string // the address it is to follow
-	paused     *time.Timer
-	wroteAt    time.Time
-	knockedAt  time.Time
-	linkLostAt time.Time
-	linkUpAt   time.Time     // since when each look found it up
-	slotsDue   time.Time     // when members that did not come are held WAL for
-	quorum     engine.Quorum // in force
-	expected   *expected     // a connection to who may be the next primary
-	pending    *wish         // what must be done to the data, before anybody was told that it will be lost
+	// certificates are the files that the server has read.
+	certificates string
+	inForce      int    // the generation that the server was last seen to run with
+	prepared     string // the synchronous set to detach with, should this member be promoted next
+	settings     settings
+	tuning       tuning // what the user chooses
+	door         door   // as pg_hba.conf has it
+	upstream     string // the address it is to follow
+	paused       *time.Timer
+	wroteAt      time.Time
+	knockedAt    time.Time
+	linkLostAt   time.Time
+	linkUpAt     time.Time     // since when each look found it up
+	slotsDue     time.Time     // when members that did not come are held WAL for
+	quorum       engine.Quorum // in force
+	expected     *expected     // a connection to who may be the next primary
+	pending      *wish         // what must be done to the data, before anybody was told that it will be lost
 }
 
 // New makes the adapter. dir is the data volume, runDir a folder in memory.

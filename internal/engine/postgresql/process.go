@@ -30,6 +30,9 @@ func (p *PostgreSQL) Process() (engine.Process, error) {
 	gone := p.lifetime.gone.Done()
 	p.mu.Unlock()
 	p.forgetPause()
+	if p.config.TLS != nil {
+		p.noteCertificates(p.certificateFiles()) // before the server reads them: a later version is read again
+	}
 	bin, err := p.binDir()
 	if err != nil {
 		return engine.Process{}, err

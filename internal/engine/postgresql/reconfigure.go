@@ -50,7 +50,7 @@ func (p *PostgreSQL) useIn(life int, r agentconfig.Reloadable) error {
 	return nil
 }
 
-// Reconfigure takes in parameters and lines of pg_hba.conf. A server that does not run takes them in when it is started.
+// Reconfigure takes in parameters, lines of pg_hba.conf and certificates. A server that does not run takes them in when it is started.
 func (p *PostgreSQL) Reconfigure(ctx context.Context, config agentconfig.Config) (engine.Configuration, error) {
 	if config.PostgreSQL == nil {
 		return engine.Configuration{}, errors.New("configuring PostgreSQL: the configuration is of another engine")
@@ -62,9 +62,9 @@ func (p *PostgreSQL) Reconfigure(ctx context.Context, config agentconfig.Config)
 	p.tuning.wanted = want
 	due := p.stage == runServer && (p.tuning.life != p.life || p.tuning.told.Judged != want.Digest())
 	p.mu.Unlock()
-	var err error
+	err := p.takeCertificates()
 	if due {
-		err = p.settleConfiguration(ctx, want)
+		err = errors.Join(err, p.settleConfiguration(ctx, want))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -4,12 +4,16 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,4 +131,65 @@ func TestBorrowedNamesEnd(t *testing.T) {
 	const senders = "SELECT coalesce(min(pid), 0) FROM pg_stat_replication WHERE application_name = 'db-2.uid2'"
 	first := a.admin(senders)
 	until(t, "the connection with the borrowed name ends", func() bool { _, _ = a.report(); return a.admin(senders) != first })
+}
+
+// A certificate that was renewed is served by the server that runs, with nobody's session ended; one that cannot be read leaves the one before in use.
+func TestRenewedCertificateIsServed(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	var config agentconfig.Config
+	a := newMember(t, 0, func(c *agentconfig.PostgreSQL) {
+		c.TLS = ca.of("db-0")
+		config.PostgreSQL = c
+	})
+	a.start().running()
+	a.promote(engine.Quorum{})
+	before, started := a.served(), a.admin("SELECT pg_postmaster_start_time()")
+	reconfigure := func() {
+		if _, err := a.Reconfigure(within(t), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reconfigure()
+	if now := a.served(); now != before {
+		t.Errorf("it serves certificate %s and not %s, though nothing was renewed", now, before)
+	}
+	ca.of("db-0")
+	until(t, "the renewed certificate is served", func() bool { reconfigure(); return a.served() != before })
+	renewed := a.served()
+	if err := os.WriteFile(a.config.TLS.CertFile, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reconfigure()
+	until(t, "the server says that it cannot read it", func() bool { return strings.Contains(a.said(), "SSL configuration was not reloaded") })
+	if now := a.served(); now != renewed {
+		t.Errorf("it serves certificate %s and not %s", now, renewed)
+	}
+	if now := a.admin("SELECT pg_postmaster_start_time()"); now != started {
+		t.Errorf("it was started again at %s", now)
+	}
+}
+
+// served is the serial number of the certificate that the server shows.
+func (m *member) served() string {
+	m.t.Helper()
+	c, err := net.Dial("tcp", m.address)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer c.Close()
+	answer := make([]byte, 1)
+	if _, err := c.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil { // PostgreSQL's request for TLS
+		m.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, answer); err != nil || answer[0] != 'S' {
+		m.t.Fatalf("asking for TLS: %q, %v", answer, err)
+	}
+	shown := tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // only which one it is, is asked here
+	_ = shown.Handshake()                                         // it may refuse who has no certificate, after it showed its own
+	certificates := shown.ConnectionState().PeerCertificates
+	if len(certificates) == 0 {
+		m.t.Fatal("no certificate was shown")
+	}
+	return certificates[0].SerialNumber.String()
 }
