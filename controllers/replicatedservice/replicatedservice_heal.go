@@ -34,6 +34,9 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 		s.problems = append(s.problems, *problem)
 	}
 	if member == "" {
+		if would := dryHeal(s); would != "" {
+			s.waiting = append(s.waiting, fmt.Sprintf("another mode than DryRun, in which %s would be made anew: %s", would, ailment(s, s.pods[would])))
+		}
 		return nil
 	}
 	may, undo, err := r.mayDisrupt(ctx, s, member, r.asSeen)
@@ -80,6 +83,16 @@ func nextHeal(s *scope) (string, *Problem) {
 	return "", &Problem{Reason: v1alpha1.ReasonMemberKeepsEnding, Message: fmt.Sprintf(
 		"%s does not come back, in %d pods within %s: %s. See `kubectl logs %s -n %s -c %s --previous` and put the cause right; "+
 			"or have the member made anew from the primary: %s", member, len(tries)+1, healWindow, ailment(s, s.pods[member]), member, s.svc.Namespace, names.EngineContainer, rebuild(s, member))}
+}
+
+// dryHeal is the member that would be made anew if the policy's mode were not DryRun.
+func dryHeal(s *scope) string {
+	if s.register == nil || rollMode(s) != failover.ModeDryRun {
+		return ""
+	}
+	wet, register := *s, *s.register
+	register.Terms.Mode, wet.register = failover.ModeAutomatic, &register
+	return held(&wet)
 }
 
 // held is the one member that is not well, if it is a replica whose container the kubelet holds back, or did until a moment ago after as

@@ -95,3 +95,17 @@ func TestHealEnds(t *testing.T) {
 		t.Errorf("after that it makes %q anew, problem %v", got, problem)
 	}
 }
+
+// In DryRun nothing is made anew, and what would be is told.
+func TestHealInDryRun(t *testing.T) {
+	dry := func(s *scope) { s.register.Terms.Mode = failover.ModeDryRun }
+	s := crashing("cache-2", dry)
+	if err := (&Reconciler{}).heal(t.Context(), s); err != nil || len(s.waiting) != 1 || !strings.Contains(s.waiting[0], "cache-2 would be made anew: its container ended 3 times") {
+		t.Errorf("waiting for %q (%v)", s.waiting, err)
+	}
+	for name, s := range map[string]*scope{"all are well": playing(3, dry), "two of them": crashing("cache-2", dry, func(s *scope) { silence(s, "cache-1") }), "another mode": playing(3)} {
+		if would := dryHeal(s); would != "" {
+			t.Errorf("%s: %s would be made anew", name, would)
+		}
+	}
+}

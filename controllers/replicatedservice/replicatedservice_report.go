@@ -71,6 +71,7 @@ func eventsOf(before, after v1alpha1.ReplicatedServiceStatus) []tale {
 		c := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionAvailable)
 		out = append(out, tale{corev1.EventTypeWarning, c.Reason, "Observe", c.Message})
 	}
+	out = append(out, memberTales(before, after)...)
 	out = append(out, configurationTale(before, after)...)
 	single := func(s v1alpha1.ReplicatedServiceStatus) bool {
 		return reason(s, v1alpha1.ConditionFailoverPossible) == v1alpha1.ReasonSingleReplica
@@ -78,6 +79,30 @@ func eventsOf(before, after v1alpha1.ReplicatedServiceStatus) []tale {
 	if single(after) && !single(before) {
 		out = append(out, tale{corev1.EventTypeWarning, v1alpha1.ReasonSingleReplica, "Reconcile",
 			"spec.replicas is 1: when the only member fails nobody can take over"})
+	}
+	return out
+}
+
+// memberTales tell of members that stopped doing their part, and of those that do it again: each step in between is their state's message.
+func memberTales(before, after v1alpha1.ReplicatedServiceStatus) []tale {
+	doesItsPart := func(m v1alpha1.MemberStatus) bool {
+		return m.State == v1alpha1.MemberServing || m.State == v1alpha1.MemberFollowing
+	}
+	was := map[string]v1alpha1.MemberStatus{}
+	for _, m := range before.Members {
+		was[m.Name] = m
+	}
+	var out []tale
+	for _, m := range after.Members {
+		old, known := was[m.Name]
+		switch {
+		case !known || old.State == m.State:
+		case doesItsPart(old) && !doesItsPart(m):
+			out = append(out, tale{corev1.EventTypeWarning, "MemberAway", "Observe",
+				strings.TrimSuffix(fmt.Sprintf("%s, which was %s, is %s: %s", m.Name, old.State, m.State, m.Message), ": ")})
+		case m.State == v1alpha1.MemberFollowing && !doesItsPart(old):
+			out = append(out, tale{corev1.EventTypeNormal, "MemberFollows", "Observe", fmt.Sprintf("%s follows the primary; before that it was %s", m.Name, old.State)})
+		}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,8 +41,10 @@ func testHeal(t *testing.T) {
 	}
 	var events eventsv1.EventList
 	must(t, cluster.List(t.Context(), &events, client.InNamespace(f.namespace)))
-	if !slices.ContainsFunc(events.Items, func(e eventsv1.Event) bool { return e.Reason == "MemberRecreated" }) {
-		t.Error("no event tells that the member was made anew")
+	for _, reason := range []string{"MemberAway", "MemberRecreated", "MemberFollows"} {
+		if !slices.ContainsFunc(events.Items, func(e eventsv1.Event) bool { return e.Reason == reason && strings.Contains(e.Note, member) }) {
+			t.Errorf("no event %s tells of %s", reason, member)
+		}
 	}
 	t.Run("AgentHung", func(t *testing.T) { f.agentHung(t) })
 	t.Run("PreferredZone", func(t *testing.T) { f.preferredZone(t) })

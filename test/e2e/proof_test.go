@@ -193,7 +193,8 @@ func (f fixture) holdsOut(t *testing.T, s scene) {
 	if !apierrors.IsTooManyRequests(err) {
 		t.Errorf("the eviction of %s, the last of three, was answered with %v and not with 429", left, err)
 	}
-	must(t, kube.Until(t.Context(), time.Minute, "the conditions to say what is lost", func(ctx context.Context) (bool, string, error) {
+	// Both of the operator's pods may have been on the nodes that are off.
+	must(t, kube.Until(t.Context(), 2*time.Minute, "the conditions to say what is lost", func(ctx context.Context) (bool, string, error) {
 		obj, err := f.Service.Object(ctx)
 		if err != nil {
 			return false, "", err
