@@ -78,11 +78,11 @@ func configurationTale(before, after v1alpha1.ReplicatedServiceStatus) []tale {
 	}
 	switch {
 	case is.Reason == v1alpha1.ReasonConfigurationRefused:
-		return []tale{{corev1.EventTypeWarning, is.Reason, "Configure", is.Message}}
+		return []tale{{corev1.EventTypeWarning, is.Reason, "Configure", is.Message, ""}}
 	case is.Reason == v1alpha1.ReasonRestartRequired && (was == nil || was.Reason != is.Reason):
-		return []tale{{corev1.EventTypeNormal, is.Reason, "Configure", is.Message}}
+		return []tale{{corev1.EventTypeNormal, is.Reason, "Configure", is.Message, ""}}
 	case is.Reason == v1alpha1.ReasonConfigurationInForce && was != nil && was.Reason != v1alpha1.ReasonMembersUnreachable:
-		return []tale{{corev1.EventTypeNormal, is.Reason, "Configure", fmt.Sprintf("%s (generation %d)", is.Message, is.ObservedGeneration)}}
+		return []tale{{corev1.EventTypeNormal, is.Reason, "Configure", fmt.Sprintf("%s (generation %d)", is.Message, is.ObservedGeneration), ""}}
 	}
 	return nil
 }

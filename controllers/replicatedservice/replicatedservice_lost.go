@@ -91,7 +91,7 @@ func lostTales(s *scope, after v1alpha1.ReplicatedServiceStatus) []tale {
 		if m.KeptAside == nil || status == nil || status.Lost == nil || (old != nil && *old == *m.KeptAside) {
 			continue
 		}
-		out = append(out, tale{corev1.EventTypeWarning, reasonWritesKeptAside, "Rejoin", TellLost(s.svc, m.Name, *status.Lost, EndOf(status.Lost.Epoch, takeoversOf(s)))})
+		out = append(out, tale{corev1.EventTypeWarning, reasonWritesKeptAside, "Rejoin", TellLost(s.svc, m.Name, *status.Lost, EndOf(status.Lost.Epoch, takeoversOf(s))), m.Name})
 	}
 	return out
 }

@@ -277,6 +277,7 @@ type memory struct {
 	home         string // the member that the primary moves back to, all being well since homeSince
 	homeSince    time.Time
 	unwell       map[string]time.Time   // since when members are not well though their pods are ready
+	away         map[string]bool        // members of which an event told that they stopped doing their part
 	illBefore    map[string]bool        // members that were not well when they were renewed
 	gone         map[string]time.Time   // since when no node reaches a member's volume
 	behind       map[string]lagSeen     // the least lag of members that are behind
