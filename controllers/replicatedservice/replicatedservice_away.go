@@ -73,15 +73,6 @@ func silentNode(s *scope, pod *corev1.Pod) (Problem, time.Time) {
 		taint.TimeAdded.UTC().Format(time.RFC3339), node.Name, corev1.TaintNodeOutOfService)}, taint.TimeAdded.Add(nodeSilentFor)
 }
 
-func taintOf(node *corev1.Node, key string) *corev1.Taint {
-	for i := range node.Spec.Taints {
-		if t := &node.Spec.Taints[i]; t.Key == key {
-			return t
-		}
-	}
-	return nil
-}
-
 // stuckEnding: a pod that should have ended is still there, on a node that answers.
 func stuckEnding(s *scope, pod *corev1.Pod) (Problem, time.Time) {
 	if pod.DeletionTimestamp == nil || s.nodes[pod.Spec.NodeName] == nil {

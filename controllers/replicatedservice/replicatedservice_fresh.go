@@ -125,9 +125,7 @@ func beginsAnew(s *scope, member string) bool {
 	if pod == nil || !waitsForVolume(pod) || !outOfReach(s.stranded[member]) || holds(s, member) || goes(s, member) {
 		return false
 	}
-	quiet := !s.paused() && s.heard() && s.register != nil && len(s.register.Terms.Next) == 0 &&
-		rollMode(s) == failover.ModeAutomatic && changing(s) == "" && settled(s)
-	if serving := s.server(); !quiet || serving == nil || !routed(s, s.slices, serving) {
+	if !undisturbed(s) || rollMode(s) != failover.ModeAutomatic {
 		return false
 	}
 	for _, name := range s.memberNames() {

@@ -3,7 +3,6 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -99,10 +98,8 @@ func dryHeal(s *scope) string {
 // many new pods as are made, or whose agent hangs, and nothing else is being changed or to be put right: never is more than one member healed at once. PostgreSQL's
 // data without a volume goes with the pod, and may be all there is of what only a former primary had.
 func held(s *scope) string {
-	quiet := !s.paused() && s.heard() && len(s.problems) == 0 && s.register != nil && len(s.register.Terms.Next) == 0 &&
-		rollMode(s) != failover.ModeDryRun && changing(s) == "" && settled(s) && len(renewals(s)) == 0
 	goesWithPod := s.effective.Spec.Storage == nil && s.effective.Spec.Engine.PostgreSQL != nil
-	if serving := s.server(); !quiet || goesWithPod || serving == nil || !routed(s, s.slices, serving) {
+	if goesWithPod || len(s.problems) > 0 || !undisturbed(s) || rollMode(s) == failover.ModeDryRun || len(renewals(s)) > 0 {
 		return ""
 	}
 	found := ""
@@ -118,6 +115,13 @@ func held(s *scope) string {
 		}
 	}
 	return found
+}
+
+// undisturbed reports whether a primary serves and is routed, all members were asked, and nothing about the service is being changed.
+func undisturbed(s *scope) bool {
+	serving := s.server()
+	return !s.paused() && s.heard() && s.register != nil && len(s.register.Terms.Next) == 0 && changing(s) == "" && settled(s) &&
+		serving != nil && routed(s, s.slices, serving)
 }
 
 // ailment says why a pod is made anew, for people.
@@ -138,7 +142,7 @@ func hangs(s *scope, pod *corev1.Pod) bool {
 	if begun.IsZero() || podReady(pod) || report.Live() != nil || !report.Tried || node == nil {
 		return false
 	}
-	if slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return slices.Contains(faultTaints, t.Key) }) {
+	if inTrouble(node) {
 		return false // what is on it is not known, and a pod that is deleted there does not end
 	}
 	left := hungFor - min(s.now.Sub(report.Since), s.now.Sub(begun))

@@ -69,7 +69,7 @@ func (s *scope) wantedTerms(members []failover.MemberEntry) failover.Terms {
 	terms.CooldownMillis = cooldown(s).Milliseconds()
 	terms.Preferred = preferred(s)
 	if terms.Turns, terms.Behind = s.crowd.most, s.crowd.behind; terms.Turns > 0 {
-		terms.TurnsIn = names.Turns(policyName(s.svc))
+		terms.TurnsIn = names.Turns(workload.PolicyOf(s.svc))
 	}
 	if e := epochIn(s.svc, keys.AnnotationApproved); s.register != nil && e == s.register.Epoch {
 		terms.Approved = e // of another epoch nobody has seen what happened

@@ -24,6 +24,20 @@ var drainTaints = []string{
 // faultTaints say that a node is in trouble, not that somebody wants it empty. What happens then is a failover's matter.
 var faultTaints = []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable, corev1.TaintNodeOutOfService}
 
+// inTrouble reports whether a node has one of these.
+func inTrouble(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return slices.Contains(faultTaints, t.Key) })
+}
+
+func taintOf(node *corev1.Node, key string) *corev1.Taint {
+	for i := range node.Spec.Taints {
+		if t := &node.Spec.Taints[i]; t.Key == key {
+			return t
+		}
+	}
+	return nil
+}
+
 // parting says why a pod has to leave its node soon, for people; empty: it may stay.
 func parting(node *corev1.Node, pod *corev1.Pod) string {
 	if node == nil {

@@ -126,7 +126,7 @@ func otherwiseIll(s *scope, pod *corev1.Pod) bool {
 	}
 	node := s.nodes[pod.Spec.NodeName]
 	gone := node == nil && pod.Spec.NodeName != "" && s.nodes != nil
-	return gone || (node != nil && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return slices.Contains(faultTaints, t.Key) }))
+	return gone || (node != nil && inTrouble(node))
 }
 
 // rollBack gives the StatefulSet the template back that the primary runs, which renews the broken member, and notes which one the spec is not to bring

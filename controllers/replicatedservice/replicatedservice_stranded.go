@@ -99,7 +99,7 @@ func volumesOf(s *scope, member string) string {
 		case node == "":
 		case found == nil:
 			told = append(told, fmt.Sprintf("PersistentVolumeClaim %s was made for node %s, which does not exist any more", claim.Name, node))
-		case slices.ContainsFunc(found.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService }):
+		case taintOf(found, corev1.TaintNodeOutOfService) != nil:
 			told = append(told, fmt.Sprintf("PersistentVolumeClaim %s was made for node %s, which is declared out of service", claim.Name, node))
 		default:
 			told = append(told, fmt.Sprintf("PersistentVolumeClaim %s was made for node %s", claim.Name, node))

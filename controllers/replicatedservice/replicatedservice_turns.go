@@ -19,6 +19,7 @@ import (
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/internal/apply"
 	"understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/internal/workload"
 )
 
 // seeTurnsAgain is when the Lease that services share is looked for again: it is not watched, and without it nothing is limited.
@@ -28,13 +29,6 @@ const seeTurnsAgain = 10 * time.Minute
 type crowd struct {
 	most   int // 0: there are no more
 	behind int // priorities above the service's own, at most as many as turns
-}
-
-func policyName(svc *v1alpha1.ReplicatedService) string {
-	if ref := svc.Spec.FailoverPolicyRef; ref != nil {
-		return ref.Name
-	}
-	return ""
 }
 
 // readCrowd finds out whether the services under the policy have to take turns when they fail over.
@@ -47,7 +41,7 @@ func (r *Reconciler) readCrowd(ctx context.Context, s *scope) error {
 	var peers []*v1alpha1.ReplicatedService
 	for i := range list.Items {
 		peer := &list.Items[i]
-		if policyName(peer) == policyName(s.svc) && peer.DeletionTimestamp.IsZero() {
+		if workload.PolicyOf(peer) == workload.PolicyOf(s.svc) && peer.DeletionTimestamp.IsZero() {
 			peers = append(peers, peer)
 		}
 	}
@@ -82,7 +76,7 @@ func priorityOf(svc *v1alpha1.ReplicatedService, classes []schedulingv1.Priority
 
 // ensureTurns makes the Lease in which the services under a policy count those that fail over. It goes with the last service that was in need of it.
 func (r *Reconciler) ensureTurns(ctx context.Context, s *scope) error {
-	name := names.Turns(policyName(s.svc))
+	name := names.Turns(workload.PolicyOf(s.svc))
 	if s.crowd.most == 0 || s.paused() {
 		return nil
 	}
@@ -118,7 +112,7 @@ func (r *Reconciler) servicesBeside(ctx context.Context, obj client.Object) []re
 		return nil
 	}
 	return r.servicesWhere(ctx, svc.Namespace, func(o *v1alpha1.ReplicatedService) bool {
-		return o.Name != svc.Name && policyName(o) == policyName(svc)
+		return o.Name != svc.Name && workload.PolicyOf(o) == workload.PolicyOf(svc)
 	})
 }
 
@@ -129,6 +123,6 @@ var comeOrGone = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	if !okBefore || !okAfter {
 		return false
 	}
-	moved := policyName(before) != policyName(after) || before.Spec.Template.PriorityClassName != after.Spec.Template.PriorityClassName
+	moved := workload.PolicyOf(before) != workload.PolicyOf(after) || before.Spec.Template.PriorityClassName != after.Spec.Template.PriorityClassName
 	return moved || before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
 }}

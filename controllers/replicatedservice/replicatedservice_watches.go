@@ -79,8 +79,7 @@ var differs = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 
 func (r *Reconciler) servicesOfPolicy(ctx context.Context, obj client.Object) []reconcile.Request {
 	return r.servicesWhere(ctx, obj.GetNamespace(), func(svc *v1alpha1.ReplicatedService) bool {
-		ref := svc.Spec.FailoverPolicyRef
-		return ref != nil && ref.Name == obj.GetName()
+		return workload.PolicyOf(svc) == obj.GetName()
 	})
 }
 

@@ -54,7 +54,8 @@ func ServiceAccount(in Input) *corev1.ServiceAccount {
 	}
 }
 
-func policyOf(svc *v1alpha1.ReplicatedService) string {
+// PolicyOf is the name of a service's FailoverPolicy; empty: it names none.
+func PolicyOf(svc *v1alpha1.ReplicatedService) string {
 	if ref := svc.Spec.FailoverPolicyRef; ref != nil {
 		return ref.Name
 	}
@@ -76,7 +77,7 @@ func Role(in Input) *rbacv1.Role {
 			},
 			{
 				APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "update"},
-				ResourceNames: []string{names.Turns(policyOf(in.Service))},
+				ResourceNames: []string{names.Turns(PolicyOf(in.Service))},
 			},
 			{
 				APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: verbs,
