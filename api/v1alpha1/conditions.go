@@ -59,6 +59,8 @@ const (
 	ReasonFieldNotSupported = "FieldNotSupported"
 	// ReasonVolumeCannotGrow: a larger size is asked for than the storage gives.
 	ReasonVolumeCannotGrow = "VolumeCannotGrow"
+	// ReasonVolumeReadOnly: a member's volume refuses writes, and its member cannot begin anew by itself.
+	ReasonVolumeReadOnly = "VolumeReadOnly"
 	// ReasonVolumeFull: a member's volume has hardly any room left.
 	ReasonVolumeFull = "VolumeFull"
 	// ReasonPodRefused: a pod was refused or changed at admission so that it cannot be a member.

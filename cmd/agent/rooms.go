@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"path/filepath"
+
 	"golang.org/x/sys/unix"
 
 	"understudy.dev/understudy/internal/agent"
@@ -38,5 +41,19 @@ func roomOf(volume, dir string) agent.Room {
 	if unix.Statfs(dir, &s) != nil {
 		return agent.Room{Volume: volume}
 	}
-	return agent.Room{Volume: volume, Size: int64(s.Blocks) * s.Frsize, Free: int64(s.Bavail) * s.Frsize} //nolint:gosec // no file system has 2^63 bytes
+	return agent.Room{Volume: volume, ReadOnly: readOnly(dir), Size: int64(s.Blocks) * s.Frsize, Free: int64(s.Bavail) * s.Frsize} //nolint:gosec // no file system has 2^63 bytes
+}
+
+// probeFile is there to be opened: a file system that went read-only by itself after an error of its disk says so to nobody who only asks (statfs and access
+// find it writable, seen with ext4 on Linux 6.18), and refuses to open a file for writing. Nothing is written, but for the file's own name once.
+const probeFile = ".understudy-probe"
+
+// readOnly reports whether a file system refuses what is written: EROFS, or EIO of one that was shut down. That it is full, or anything else, says nothing of
+// that.
+func readOnly(dir string) bool {
+	fd, err := unix.Open(filepath.Join(dir, probeFile), unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EIO)
 }

@@ -27,7 +27,15 @@ func TestRooms(t *testing.T) {
 	if r := roomOf("data", dir); r.Volume != "data" || r.Size <= 0 || r.Free < 0 || r.Free > r.Size {
 		t.Errorf("%+v", r)
 	}
+	for range 2 { // with the file that is opened, and without
+		if readOnly(dir) {
+			t.Error("a folder that takes files is read-only")
+		}
+	}
 	if r := roomOf("data", filepath.Join(dir, "absent")); r.Volume != "data" || r.Size != 0 {
 		t.Errorf("of a folder that is not there %+v", r)
+	}
+	if readOnly(filepath.Join(dir, "absent")) {
+		t.Error("a folder that is not there is read-only")
 	}
 }

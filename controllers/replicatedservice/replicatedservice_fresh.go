@@ -21,15 +21,15 @@ import (
 )
 
 const (
-	// freshAfter is for how long no node must have been there that reaches a volume before its member begins with a new one: a machine that is set up
-	// again under its name is there by then.
+	// freshAfter is for how long no node must have been there that reaches a volume, or the volume must have refused writes in a new pod, before its member
+	// begins with a new one: a machine that is set up again under its name is there by then.
 	freshAfter = 30 * time.Second
 
 	reasonVolumeReplaced = "VolumeReplaced"
 	reasonVolumeReleased = "VolumeReleased"
 )
 
-// replaceVolumes lets a member begin anew on another node when the one that its volumes are on is gone for good. Its old volumes are kept:
+// replaceVolumes lets a member begin anew when the node that its volumes are on is gone for good, or they refuse writes. Its old volumes are kept:
 // they are taken out of the reach of their storage class before their claims are deleted.
 func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 	if err := r.releaseKept(ctx, s); err != nil {
@@ -42,7 +42,7 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 	if may, _, err := r.mayDisrupt(ctx, s, member, r.stillWaits); !may || err != nil {
 		return err // what fails from here on is tried again, for the same member
 	}
-	pod, volumes := s.pods[member], s.stranded[member]
+	pod, volumes, why := s.pods[member], s.stranded[member], useOf(s, member)
 	for _, v := range volumes {
 		if err := r.keep(ctx, s, member, v); err != nil {
 			return err
@@ -55,13 +55,25 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 		}
 	}
 	if err := r.Client.Delete(ctx, pod, client.Preconditions{UID: &pod.UID}); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting pod %s, which waits for a volume of a node that is gone: %w", member, err)
+		return fmt.Errorf("deleting pod %s, since %s: %w", member, why, err)
 	}
+	if s.memory.begunAnew == nil {
+		s.memory.begunAnew = map[string]time.Time{}
+	}
+	s.memory.begunAnew[member] = s.now
 	kept := strings.Join(volumeNames(volumes), ", ")
-	ctrl.LoggerFrom(ctx).Info("a member begins anew with fresh volumes, since its node is gone", "pod", member, "uid", pod.UID, "kept", kept)
+	ctrl.LoggerFrom(ctx).Info("a member begins anew with fresh volumes", "why", why, "pod", member, "uid", pod.UID, "kept", kept)
 	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonVolumeReplaced, "Heal",
-		"%s begins anew with fresh volumes, since no node exists any more that reaches its old ones; kept: PersistentVolume %s", member, kept)
+		"%s begins anew with fresh volumes, since %s; kept: PersistentVolume %s", member, why, kept)
 	return nil
+}
+
+// useOf says why a member's volumes are of no use any more, as the end of a sentence.
+func useOf(s *scope, member string) string {
+	if wornOut(s, member) {
+		return "its volume refuses writes, in a new pod too"
+	}
+	return "no node exists any more that reaches its old ones"
 }
 
 // stillWaits asks the API server whether a member's pod is on no node yet, and all others are as they were.
@@ -70,14 +82,16 @@ func (r *Reconciler) stillWaits(ctx context.Context, s *scope, member string) (b
 	if err := r.Live.Get(ctx, types.NamespacedName{Namespace: s.svc.Namespace, Name: member}, pod); err != nil {
 		return false, client.IgnoreNotFound(err)
 	}
-	if pod.UID != s.pods[member].UID || !waitsForVolume(pod) {
+	if pod.UID != s.pods[member].UID || (!waitsForVolume(pod) && !wornOut(s, member)) {
 		return false, nil
 	}
 	var now []strandedVolume
 	for _, v := range s.stranded[member] {
-		now = append(now, r.readVolume(ctx, v.claim))
+		found := r.readVolume(ctx, v.claim)
+		found.refuses = v.refuses
+		now = append(now, found)
 	}
-	if !outOfReach(now) {
+	if !useless(now) {
 		return false, nil
 	}
 	s.stranded[member] = now
@@ -107,7 +121,7 @@ func nextFresh(s *scope) string {
 	return ""
 }
 
-// goneSince is since when the operator has seen that no node reaches a member's volume, at each look.
+// goneSince is since when the operator has seen that a member's volume is of no use, at each look.
 func goneSince(s *scope, member string) time.Time {
 	if s.memory.gone == nil {
 		s.memory.gone = map[string]time.Time{}
@@ -118,11 +132,11 @@ func goneSince(s *scope, member string) time.Time {
 	return s.memory.gone[member]
 }
 
-// beginsAnew reports whether a member is to begin with fresh volumes by itself: what it had is on a node that is gone, all other members are well,
+// beginsAnew reports whether a member is to begin with fresh volumes by itself: what it had is on a node that is gone or on a volume that refuses writes, all other members are well,
 // so that none of what clients were told is on its volumes alone, and the policy leaves such steps to the operator.
 func beginsAnew(s *scope, member string) bool {
 	pod := s.pods[member]
-	if pod == nil || !waitsForVolume(pod) || !outOfReach(s.stranded[member]) || holds(s, member) || goes(s, member) {
+	if pod == nil || (!waitsForVolume(pod) && !wornOut(s, member)) || !useless(s.stranded[member]) || holds(s, member) || goes(s, member) {
 		return false
 	}
 	if !undisturbed(s) || rollMode(s) != failover.ModeAutomatic {

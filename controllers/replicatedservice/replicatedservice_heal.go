@@ -3,6 +3,7 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -95,7 +96,7 @@ func dryHeal(s *scope) string {
 }
 
 // held is the one member that is not well, if it is a replica whose container the kubelet holds back, or did until a moment ago after as
-// many new pods as are made, or whose agent hangs, and nothing else is being changed or to be put right: never is more than one member healed at once. PostgreSQL's
+// many new pods as are made, or whose agent hangs, or whose volume refuses writes, and nothing else is being changed or to be put right: never is more than one member healed at once. PostgreSQL's
 // data without a volume goes with the pod, and may be all there is of what only a former primary had.
 func held(s *scope) string {
 	goesWithPod := s.effective.Spec.Storage == nil && s.effective.Spec.Engine.PostgreSQL != nil
@@ -105,7 +106,7 @@ func held(s *scope) string {
 	found := ""
 	for _, name := range s.memberNames() {
 		pod := s.pods[name]
-		ill := pod != nil && pod.DeletionTimestamp == nil && (crashes(pod) || hangs(s, pod) || len(s.memory.healed[name]) >= healTries)
+		ill := pod != nil && pod.DeletionTimestamp == nil && (crashes(pod) || hangs(s, pod) || remounts(s, name) || len(s.memory.healed[name]) >= healTries)
 		switch {
 		case well(s, name):
 		case found == "" && ill && !holds(s, name) && !goes(s, name):
@@ -129,6 +130,8 @@ func ailment(s *scope, pod *corev1.Pod) string {
 	switch {
 	case crashes(pod):
 		return lastEnd(pod) + ", and the kubelet waits longer each time before it starts it again"
+	case len(readOnly(s, pod.Name)) > 0:
+		return fmt.Sprintf("its volume %s refuses writes (read-only file system)", strings.Join(readOnly(s, pod.Name), ", "))
 	case hangs(s, pod):
 		return "its container runs, and its agent answers nobody"
 	}

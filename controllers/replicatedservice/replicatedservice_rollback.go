@@ -114,7 +114,7 @@ func brokenByRoll(s *scope, due []string) (string, time.Duration) {
 // otherwiseIll: what keeps a member from being well is not its template, or was so before. Parameters are the same for all members, whatever template they run;
 // a copy of the primary's data takes as long as it takes; and a node that fails fails whatever runs on it.
 func otherwiseIll(s *scope, pod *corev1.Pod) bool {
-	if s.memory.illBefore[pod.Name] || waitsForVolume(pod) {
+	if s.memory.illBefore[pod.Name] || waitsForVolume(pod) || len(readOnly(s, pod.Name)) > 0 {
 		return true
 	}
 	if status := s.reports[pod.Name].Live(); status != nil {

@@ -162,13 +162,13 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 		now: r.Now(), svc: svc, pods: map[string]*corev1.Pod{}, reports: map[string]members.Report{},
 		memory: r.memories.of(client.ObjectKeyFromObject(svc)),
 	}
+	for _, report := range r.Members.Snapshot(s.key()) {
+		s.reports[report.Member] = report
+	}
 	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readClaims, r.readKept, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy, r.readCrowd} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
-	}
-	for _, report := range r.Members.Snapshot(s.key()) {
-		s.reports[report.Member] = report
 	}
 	list := &v1alpha1.FailoverList{}
 	if err := r.Client.List(ctx, list, client.InNamespace(svc.Namespace)); err != nil {
@@ -191,6 +191,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 	s.problems = append(s.problems, budgetProblems(s)...)
 	s.problems = append(s.problems, awayProblems(s)...)
 	s.problems = append(s.problems, strandedProblems(s)...) // after all others, which keep a member from beginning anew
+	s.problems = append(s.problems, readOnlyProblems(s)...)
 	return s, nil
 }
 
@@ -279,7 +280,9 @@ type memory struct {
 	unwell       map[string]time.Time   // since when members are not well though their pods are ready
 	away         map[string]bool        // members of which an event told that they stopped doing their part
 	illBefore    map[string]bool        // members that were not well when they were renewed
-	gone         map[string]time.Time   // since when no node reaches a member's volume
+	gone         map[string]time.Time   // since when a member's volume is of no use any more
+	readOnly     map[string]time.Time   // since when a member's volume refuses writes
+	begunAnew    map[string]time.Time   // when a member last began anew with fresh volumes
 	behind       map[string]lagSeen     // the least lag of members that are behind
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
 	turnsIn      string                 // the Lease that counts failovers, and when it was there

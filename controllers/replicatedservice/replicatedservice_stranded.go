@@ -29,11 +29,12 @@ const (
 // the volume does not exist.
 var volumeConflicts = []string{"volume node affinity conflict", "didn't match PersistentVolume's node affinity", "bound to non-existent p"}
 
-// readClaims reads the claims of pods that wait for a node, their volumes, and the nodes that these were made for.
+// readClaims reads the claims of pods that wait for a node or whose volumes refuse writes, their volumes, and the nodes that these were made for.
 func (r *Reconciler) readClaims(ctx context.Context, s *scope) error {
 	s.stranded = map[string][]strandedVolume{}
 	for _, pod := range s.pods {
-		if s.svc.Spec.Storage == nil || !waitsForVolume(pod) {
+		refusing := readOnly(s, pod.Name)
+		if s.svc.Spec.Storage == nil || (!waitsForVolume(pod) && len(refusing) == 0) {
 			continue
 		}
 		for _, volume := range wantedSizes(s.svc.Spec.Storage) {
@@ -48,7 +49,9 @@ func (r *Reconciler) readClaims(ctx context.Context, s *scope) error {
 			if err != nil {
 				return err
 			}
-			s.stranded[pod.Name] = append(s.stranded[pod.Name], r.readVolume(ctx, claim))
+			found := r.readVolume(ctx, claim)
+			found.refuses = slices.Contains(refusing, volume.template)
+			s.stranded[pod.Name] = append(s.stranded[pod.Name], found)
 		}
 	}
 	return nil
@@ -94,6 +97,8 @@ func volumesOf(s *scope, member string) string {
 		claim := v.claim
 		node := claim.Annotations[selectedNode]
 		switch found := s.nodes[node]; {
+		case v.refuses:
+			told = append(told, fmt.Sprintf("PersistentVolumeClaim %s on node %s", claim.Name, nodeOf(s, member)))
 		case v.lost():
 			told = append(told, fmt.Sprintf("PersistentVolumeClaim %s is bound to PersistentVolume %s, which does not exist any more", claim.Name, claim.Spec.VolumeName))
 		case node == "":

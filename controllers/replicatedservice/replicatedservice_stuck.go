@@ -14,7 +14,7 @@ import (
 func stuckProblems(s *scope) []Problem {
 	var out []Problem
 	for _, name := range s.memberNames() {
-		if status := s.reports[name].Live(); status != nil && status.Stuck != nil {
+		if status := s.reports[name].Live(); status != nil && status.Stuck != nil && len(readOnly(s, name)) == 0 {
 			out = append(out, stuckProblem(s, name, *status.Stuck))
 		}
 	}

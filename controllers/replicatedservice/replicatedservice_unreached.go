@@ -21,20 +21,22 @@ type strandedVolume struct {
 	volume *corev1.PersistentVolume // nil: the claim has none
 	// gone: the volume is one node's, and that node does not exist any more, or the volume does not exist itself.
 	gone bool
-	err  error // what keeps it from being known
+	// refuses: what the member's engine writes to it is refused.
+	refuses bool
+	err     error // what keeps it from being known
 }
 
 // lost: the claim's volume was deleted.
 func (v strandedVolume) lost() bool { return v.gone && v.volume == nil }
 
-// outOfReach reports whether one of a member's volumes is gone. The others are of no use without it.
-func outOfReach(volumes []strandedVolume) bool {
+// useless reports whether one of a member's volumes is gone or refuses writes. The others are of no use without it.
+func useless(volumes []strandedVolume) bool {
 	gone := false
 	for _, v := range volumes {
 		if v.err != nil {
 			return false
 		}
-		gone = gone || v.gone
+		gone = gone || v.gone || v.refuses
 	}
 	return gone
 }
@@ -49,7 +51,7 @@ func volumeNames(volumes []strandedVolume) []string {
 	return out
 }
 
-// readVolume reads the volume of a claim for which a pod waits, and whether its node is gone. Volumes of others are not watched.
+// readVolume reads the volume of a claim, and whether its node is gone. Volumes of others are not watched.
 func (r *Reconciler) readVolume(ctx context.Context, claim *corev1.PersistentVolumeClaim) strandedVolume {
 	found := strandedVolume{claim: claim}
 	if claim.Spec.VolumeName == "" {

@@ -13,6 +13,8 @@ import (
 type Room struct {
 	Volume     string // the claim template's name
 	Size, Free int64
+	// ReadOnly: what is written to it is refused, as by a file system that met an error of its disk.
+	ReadOnly bool
 }
 
 const (
@@ -34,6 +36,7 @@ func (a *Agent) watchRoom() {
 	var rooms []Room
 	a.World.Beside(0, func(context.Context) { rooms = a.Rooms() }, func() {
 		a.onRooms(rooms)
+		a.onReadOnly(rooms)
 		a.World.After(roomEvery, a.watchRoom)
 	})
 }

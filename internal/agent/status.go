@@ -87,7 +87,7 @@ func (a *Agent) EngineAnswers() bool {
 func sameStatus(a, b wire.Status) bool {
 	return a.Run == b.Run && a.Epoch == b.Epoch && a.Role == b.Role && a.State == b.State && a.Message == b.Message &&
 		a.HasData == b.HasData && a.Running == b.Running && a.DataIdentity == b.DataIdentity && a.Promise == b.Promise && a.Forgotten == b.Forgotten &&
-		same(a.Stuck, b.Stuck) && same(a.Lost, b.Lost) && a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) && slices.Equal(a.Full, b.Full) &&
+		same(a.Stuck, b.Stuck) && same(a.Lost, b.Lost) && a.Configured == b.Configured && a.Refused == b.Refused && slices.Equal(a.RestartFor, b.RestartFor) && slices.Equal(a.Full, b.Full) && slices.Equal(a.ReadOnly, b.ReadOnly) &&
 		a.Serving == b.Serving && a.Routed == b.Routed && a.Eligible == b.Eligible && a.Reason == b.Reason &&
 		slices.EqualFunc(a.Takeovers, b.Takeovers, func(x, y wire.Takeover) bool {
 			return x.Epoch == y.Epoch && maps.Equal(x.Steps, y.Steps)
@@ -113,7 +113,7 @@ func (a *Agent) Status() wire.Status {
 		Serving: o.Serving(), Routed: o.Serving() && a.routed == o.Tenure.Epoch, Eligible: v.Eligible, Reason: v.Guard, Explanation: v.Message,
 		GuardLatenessMicros: a.Guard.Lateness().Microseconds(), Takeovers: a.history,
 		Configured: a.tuned.Judged, Refused: limited(a.tuned.Refused), PendingRestart: len(a.tuned.RestartFor) > 0, RestartFor: a.tuned.RestartFor,
-		Stuck: a.stuck(), Lost: a.lost(), Full: a.full}
+		Stuck: a.stuck(), Lost: a.lost(), Full: a.full, ReadOnly: o.ReadOnly}
 	if a.served.Epoch > 0 && !s.Serving {
 		served := a.served
 		s.Served = &served
@@ -147,7 +147,7 @@ func (a *Agent) state() v1alpha1.MemberState {
 		return v1alpha1.MemberStarting
 	}
 	lag, known := o.Lag()
-	if o.Engine.LinkUp && o.Engine.Following == o.Lease.Holder && known && lag <= o.Lease.Terms.MaxLagBytes && o.MayVote(a.now()) {
+	if len(o.ReadOnly) == 0 && o.Engine.LinkUp && o.Engine.Following == o.Lease.Holder && known && lag <= o.Lease.Terms.MaxLagBytes && o.MayVote(a.now()) {
 		return v1alpha1.MemberFollowing
 	}
 	return v1alpha1.MemberCatchingUp
@@ -165,6 +165,8 @@ func (a *Agent) trouble() string {
 	switch {
 	case a.obs.LeaseRead == 0:
 		return "the Lease could not be read yet"
+	case len(a.obs.ReadOnly) > 0:
+		return a.readOnlyVolumes()
 	case a.diskTrouble != "":
 		return a.diskTrouble
 	case a.refused():

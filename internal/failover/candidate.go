@@ -3,6 +3,7 @@ package failover
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // MemberVerdict says whether a member may become primary, or the guard that refuses it and why.
@@ -37,6 +38,12 @@ var guards = []guard{
 			return "the policy's candidates.excluded names it"
 		}
 		return ""
+	}},
+	{"VolumeReadOnly", func(_ Instant, o *Observation) string {
+		if len(o.ReadOnly) == 0 {
+			return ""
+		}
+		return "its volume " + strings.Join(o.ReadOnly, ", ") + " refuses what is written"
 	}},
 	{"MayHaveForgotten", func(now Instant, o *Observation) string {
 		if !o.MayVote(now) {

@@ -149,6 +149,8 @@ type Observation struct {
 	Failures  int // attempts in a row that came to nothing
 	// Leaving: the agent was asked to end.
 	Leaving bool
+	// ReadOnly are this member's volumes that refuse what is written; empty: none does.
+	ReadOnly []string
 	// ImportedBy is the member on whose volume data is that the service is to begin with; empty: it begins with none.
 	ImportedBy string
 	// ClockJumped: the wall clock jumped against CLOCK_BOOTTIME by more than the margin during this tenure (rule Clock).

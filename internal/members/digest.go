@@ -28,6 +28,9 @@ func Digest(s *wire.Status) string {
 	if len(s.Full) > 0 {
 		fmt.Fprintf(&b, "|full %v", s.Full)
 	}
+	if len(s.ReadOnly) > 0 {
+		fmt.Fprintf(&b, "|read-only %v", s.ReadOnly)
+	}
 	if s.Lost != nil {
 		fmt.Fprintf(&b, "|lost %v", *s.Lost)
 	}

@@ -127,6 +127,8 @@ type Status struct {
 	Lost *Lost `json:"lost,omitempty"`
 	// Full are the volumes that have hardly any room left.
 	Full []Full `json:"full,omitempty"`
+	// ReadOnly are the volumes that refuse what is written, by their claim templates' names.
+	ReadOnly []string `json:"readOnly,omitempty"`
 	// Lease as the member read it last, so that a lost one can be made anew.
 	Lease *failover.Lease `json:"lease,omitempty"`
 	// GuardLatenessMicros is the largest delay the guard saw between its instant and its own wake-up.

@@ -31,21 +31,21 @@ import (
 )
 
 type options struct {
-	rounds, killRounds, nodeRounds int
-	kinds                          []faults.Kind
-	name, namespace, image         string
-	json, cluster, repository      string
-	operatorOff, rest              bool
-	restSeconds, loadClients       int
-	fillMiB                        int
-	latencyPairs                   int
-	spacing                        time.Duration
-	strain, strainDelay            time.Duration
-	sentinel                       bool
-	sentinelRounds, patroniRounds  int
-	sentinelImage, patroniImage    string
-	patroni, patroniStrict         bool
-	patroniKinds                   []faults.Kind
+	rounds, killRounds, nodeRounds, plannedRounds int
+	kinds                                         []faults.Kind
+	name, namespace, image                        string
+	json, cluster, repository                     string
+	operatorOff, rest                             bool
+	restSeconds, loadClients                      int
+	fillMiB                                       int
+	latencyPairs                                  int
+	spacing                                       time.Duration
+	strain, strainDelay                           time.Duration
+	sentinel                                      bool
+	sentinelRounds, patroniRounds                 int
+	sentinelImage, patroniImage                   string
+	patroni, patroniStrict                        bool
+	patroniKinds                                  []faults.Kind
 }
 
 func main() {
@@ -67,7 +67,8 @@ func parse() (options, error) {
 	flag.IntVar(&o.rounds, "rounds", 50, "rounds of each fault")
 	flag.IntVar(&o.killRounds, "kill-rounds", 0, "rounds of engine-kill; 0: as many as of each fault")
 	flag.IntVar(&o.nodeRounds, "node-rounds", 5, "rounds of node-off, each of which boots a node again")
-	flag.StringVar(&list, "faults", "engine-kill,container-kill,pod-delete,switchover,node-off", "faults to measure, empty for none")
+	flag.IntVar(&o.plannedRounds, "planned-rounds", 10, "rounds of drain and of roll, each of which takes half a minute or more")
+	flag.StringVar(&list, "faults", "engine-kill,container-kill,pod-delete,switchover,drain,roll,node-off", "faults to measure, empty for none")
 	flag.StringVar(&o.name, "service", "cache", "the ReplicatedService; config/samples/redis.yaml makes this one")
 	flag.StringVar(&o.namespace, "namespace", "default", "its namespace")
 	flag.StringVar(&o.image, "client-image", clients.DefaultImage, "image of the load client")

@@ -36,7 +36,7 @@ const giveUpAfter = 3
 func (s *series) runner() rounds.Runner {
 	return rounds.Runner{
 		Service: kube.Service{Cluster: s.cluster, Namespace: s.namespace, Name: s.name},
-		Clients: s.set, Injector: s.injector, OperatorOff: s.operatorOff, Spacing: s.spacing,
+		Clients: s.set, Injector: s.injector, Kubectl: faults.KubectlIn(s.repository), OperatorOff: s.operatorOff, Spacing: s.spacing,
 	}
 }
 
@@ -141,12 +141,15 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 	}
 	if s.operatorOff {
 		subject = "understudy, operator off"
-		if fault == faults.Switchover {
-			return nil // it is the operator who carries out a request
+		if fault == faults.Switchover || fault == faults.Roll || fault == faults.Drain {
+			return nil // it is the operator who carries these out
 		}
 	}
 	if fault == faults.EngineKill && s.killRounds > 0 {
 		n = s.killRounds
+	}
+	if fault == faults.Drain || fault == faults.Roll {
+		n = s.plannedRounds
 	}
 	if fault == faults.NodeOff {
 		n = s.nodeRounds

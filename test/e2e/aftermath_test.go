@@ -12,6 +12,7 @@ import (
 	"time"
 
 	naming "understudy.dev/understudy/internal/names"
+	"understudy.dev/understudy/test/internal/faults"
 )
 
 // failures are what ended tests that waited for something in vain, for the end of a long output: what a test says itself is far above by then.
@@ -52,7 +53,7 @@ func aftermath(t *testing.T, namespace string) {
 func ask(args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, kubectlPath(), args...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, faults.KubectlIn(repository).Path, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Sprintf("%s(%v)", out, err)
 	}

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 // TestAlone runs what needs the cluster for itself, one after the other on one service: at rest, without an operator,
 // and with a node off.
 func TestAlone(t *testing.T) {
+	agent := keepAgent(t)
 	namespace := space(t, "alone")
 	policy := shortLease(t, namespace)
 	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
@@ -30,6 +32,7 @@ func TestAlone(t *testing.T) {
 	stop := guardRoute(t, f.Service)
 	t.Run("AtRest", func(t *testing.T) { atRest(t, f) })
 	t.Run("OperatorOff", func(t *testing.T) { operatorOff(t, f) })
+	t.Run("AgentUpgraded", func(t *testing.T) { agentUpgraded(t, f, agent) })
 	t.Run("NodeOff", func(t *testing.T) { nodeOff(t, f) })
 	t.Run("NodeIsolated", func(t *testing.T) { nodeIsolated(t, f) })
 	t.Run("AgentHung", func(t *testing.T) { agentHung(t, f) })
@@ -98,6 +101,37 @@ func operatorOff(t *testing.T, f fixture) {
 		}
 		return false, fmt.Sprintf("%d Failovers, none of that epoch", len(all.Items)), err
 	}))
+}
+
+// keepAgent names the agent's image, and sees to it that the operator has that again when the test is over. What is asked for before the test's namespace is
+// made comes after that is gone: nothing is rolled once more.
+func keepAgent(t *testing.T) string {
+	t.Helper()
+	before, err := operator.AgentImage(t.Context(), cluster)
+	must(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer cancel()
+		if _, err := operator.SetAgentImage(ctx, cluster, before); err != nil {
+			t.Error(err)
+		} else if err := operator.Ready(ctx, cluster); err != nil {
+			t.Error(err)
+		}
+	})
+	return before
+}
+
+// agentUpgraded: an operator of another version brings its agent to every member, as any rolling change.
+func agentUpgraded(t *testing.T, f fixture, before string) {
+	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+	pods, err := f.Service.Pods(t.Context())
+	must(t, err)
+	f.rollsOn(t, f.Renewed(pods), func(ctx context.Context) error {
+		_, err := operator.SetAgentImage(ctx, cluster, strings.TrimPrefix(before, "docker.io/")) // another name, which leads to the same bytes
+		return err
+	})
+	must(t, operator.Ready(t.Context(), cluster))
+	f.marked(t)
 }
 
 // nodeOff: a node that falls silent is replaced when its lease has run out, and its member rejoins.

@@ -23,9 +23,6 @@ import (
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
-// drainWithin is what one drain may take: two members of a service on one node leave one after the other.
-const drainWithin = 100 * time.Second
-
 // TestDrain: kubectl drain of one node after the other ends each time, with at most one change of primary for each member that
 // leaves, and without losing an acknowledged write. Redis has no volumes, so that its members move to other nodes; those of
 // PostgreSQL are bound to theirs and wait until they are open again.
@@ -103,11 +100,7 @@ func (f fixture) drained(t *testing.T, node string) {
 	must(t, err)
 	config.LimitSeconds = 600
 	uncordon := cleanup(t, "opening node "+node, func(context.Context) error {
-		out, err := kubectl(t, "", "uncordon", node)
-		if err != nil {
-			return fmt.Errorf("kubectl uncordon %s: %w: %s", node, err, out)
-		}
-		return nil
+		return f.Kubectl.Uncordon(context.WithoutCancel(t.Context()), node)
 	})
 	var took time.Duration
 	var after kube.Primary
@@ -115,10 +108,10 @@ func (f fixture) drained(t *testing.T, node string) {
 		Config: config, Within: time.Minute,
 		Inject: func(context.Context) error {
 			begun := time.Now()
-			out, err := kubectl(t, "", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout="+drainWithin.String())
+			out, err := f.Kubectl.Drain(t.Context(), node)
 			took = time.Since(begun)
 			if err != nil {
-				return fmt.Errorf("kubectl drain %s after %s: %w: %s", node, took, err, out)
+				return err
 			}
 			if strings.Contains(out, "InternalError") {
 				t.Errorf("an eviction was answered with 500:\n%s", out)
@@ -216,8 +209,7 @@ func (f fixture) memberMissing(t *testing.T) {
 	_, err := kubectl(t, "", "cordon", s.node(missing))
 	must(t, err)
 	uncordon := cleanup(t, "opening node "+s.node(missing), func(context.Context) error {
-		_, err := kubectl(t, "", "uncordon", s.node(missing))
-		return err
+		return f.Kubectl.Uncordon(context.WithoutCancel(t.Context()), s.node(missing))
 	})
 	must(t, faults.DeletePod(t.Context(), cluster, f.namespace, missing))
 	must(t, kube.UntilEvery(t.Context(), time.Minute, 100*time.Millisecond, missing+" to wait for its node", func(ctx context.Context) (bool, string, error) {

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/resp"
 	"understudy.dev/understudy/test/internal/rounds"
@@ -112,6 +113,7 @@ func redis(t *testing.T, namespace string, change func(*v1alpha1.ReplicatedServi
 		t.Fatalf("making service %s/%s: %v", namespace, obj.Name, err)
 	}
 	return fixture{namespace: namespace, Runner: rounds.Runner{
+		Kubectl: faults.KubectlIn(repository),
 		Service: kube.Service{Cluster: cluster, Namespace: namespace, Name: obj.Name},
 		Clients: loadClients(namespace), Injector: injector,
 	}}

@@ -21,6 +21,7 @@ import (
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/rounds"
 )
 
 // testBadInput: wrong fields on a service that runs are told, and nothing that ran stops. The refusals of the API server
@@ -138,7 +139,7 @@ func (f fixture) othersUnchanged(t *testing.T, before []corev1.Pod, primary kube
 	t.Helper()
 	now, err := f.Service.Pods(t.Context())
 	must(t, err)
-	if left := same(before, now); len(left) < len(before)-1 || !slices.Contains(left, primary.Member) {
+	if left := rounds.Same(before, now); len(left) < len(before)-1 || !slices.Contains(left, primary.Member) {
 		t.Errorf("of %d pods only %v are as they were; one replica at most may have been made anew", len(before), left)
 	}
 }

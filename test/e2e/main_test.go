@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +67,7 @@ func kubectl(t *testing.T, stdin string, args ...string) (string, error) {
 	// Not the test's own context: what a failed test leaves is looked at when that has ended.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, kubectlPath(), args...)
+	command := exec.CommandContext(ctx, faults.KubectlIn(repository).Path, args...)
 	command.Stdin = strings.NewReader(stdin)
 	out, err := command.CombinedOutput()
 	var exit *exec.ExitError
@@ -76,13 +75,6 @@ func kubectl(t *testing.T, stdin string, args ...string) (string, error) {
 		t.Fatalf("running kubectl %v: %v", args, err)
 	}
 	return string(out), err
-}
-
-func kubectlPath() string {
-	if own, err := filepath.Abs(filepath.Join(repository, ".cluster/bin/kubectl")); err == nil && local {
-		return own
-	}
-	return "kubectl"
 }
 
 func loadClients(namespace string) clients.Set {

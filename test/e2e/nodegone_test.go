@@ -115,7 +115,7 @@ func (s scene) beginsAnew(t *testing.T, member, volume string) {
 		t.Errorf("PersistentVolume %s is told as kept, and its reclaim policy is %s", volume, keptAs)
 	}
 	must(t, s.f.Service.WaitHealthy(t.Context(), 2*time.Minute, false))
-	t.Logf("%s is back with a fresh volume %s after its node was deleted", member, time.Since(begun).Round(100*time.Millisecond))
+	t.Logf("%s is back with a fresh volume after %s", member, time.Since(begun).Round(100*time.Millisecond))
 	must(t, kube.Until(t.Context(), 30*time.Second, "the old volume to be kept no longer", func(ctx context.Context) (bool, string, error) {
 		var pv corev1.PersistentVolume
 		err := cluster.Get(ctx, client.ObjectKey{Name: volume}, &pv)

@@ -51,6 +51,7 @@ func postgresql(t *testing.T, namespace string, change func(*v1alpha1.Replicated
 		t.Fatalf("making service %s/%s: %v", namespace, obj.Name, err)
 	}
 	f := fixture{namespace: namespace, Runner: rounds.Runner{
+		Kubectl: faults.KubectlIn(repository),
 		Service: kube.Service{Cluster: cluster, Namespace: namespace, Name: obj.Name}, Clients: loadClients(namespace), Injector: injector,
 	}}
 	if host, ok := injector.(faults.Host); ok {

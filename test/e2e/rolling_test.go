@@ -30,7 +30,7 @@ func testRolling(t *testing.T) {
 	f.mark(t)
 	pods, err := f.Service.Pods(t.Context())
 	must(t, err)
-	f.rolls(t, f.renewed(pods), func(s *v1alpha1.ReplicatedServiceSpec) {
+	f.rolls(t, f.Renewed(pods), func(s *v1alpha1.ReplicatedServiceSpec) {
 		s.Template.Image = strings.TrimPrefix(s.Template.Image, "docker.io/library/") // another name, which leads to the same bytes
 		s.Template.Resources.Requests[corev1.ResourceMemory] = resource.MustParse("50Mi")
 	})
@@ -64,6 +64,12 @@ type check func(context.Context) (done bool, seen string, err error)
 // rolls changes the spec under load and waits until every member has it: with one change of primary, and without losing a write.
 func (f fixture) rolls(t *testing.T, over check, change func(*v1alpha1.ReplicatedServiceSpec)) {
 	t.Helper()
+	f.rollsOn(t, over, func(context.Context) error { f.patch(t, change); return nil })
+}
+
+// rollsOn does the same for a change of any kind.
+func (f fixture) rollsOn(t *testing.T, over check, change func(context.Context) error) {
+	t.Helper()
 	before, err := f.Service.Primary(t.Context())
 	must(t, err)
 	c, _, err := f.Clients.NotOn(t.Context(), before.Node)
@@ -73,7 +79,7 @@ func (f fixture) rolls(t *testing.T, over check, change func(*v1alpha1.Replicate
 	must(t, err)
 	m, err := rounds.Measure(t.Context(), c, fmt.Sprintf("roll-%d", time.Now().UnixNano()), rounds.Target{
 		Config: config, Within: 4 * time.Minute,
-		Inject: func(context.Context) error { f.patch(t, change); return nil },
+		Inject: change,
 		Over: func(ctx context.Context) error {
 			return kube.UntilEvery(ctx, 4*time.Minute, 2*time.Second, "every member to have the change", over)
 		},
@@ -90,25 +96,6 @@ func (f fixture) rolls(t *testing.T, over check, change func(*v1alpha1.Replicate
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
 }
 
-// renewed says when all pods are other ones and all is well.
-func (f fixture) renewed(before []corev1.Pod) check {
-	return func(ctx context.Context) (bool, string, error) {
-		now, err := f.Service.Pods(ctx)
-		if err != nil {
-			return false, "", err
-		}
-		if left := same(before, now); len(left) > 0 || len(now) != len(before) {
-			return false, "not renewed yet: " + strings.Join(left, ", "), nil
-		}
-		obj, err := f.Service.Object(ctx)
-		if err != nil {
-			return false, "", err
-		}
-		failing := kube.Failing(obj)
-		return failing == "", failing, nil
-	}
-}
-
 // tuned says when every member runs with the newest parameters. The old primary's engine ends with the switchover, and begins with them.
 func (f fixture) tuned(ctx context.Context) (bool, string, error) {
 	obj, err := f.Service.Object(ctx)
@@ -121,19 +108,6 @@ func (f fixture) tuned(ctx context.Context) (bool, string, error) {
 	}
 	failing := kube.Failing(obj)
 	return c.Status == metav1.ConditionTrue && failing == "", c.Message + "; " + failing, nil
-}
-
-// same are the pods that are in both lists.
-func same(before, now []corev1.Pod) []string {
-	var out []string
-	for _, a := range before {
-		for _, b := range now {
-			if a.UID == b.UID {
-				out = append(out, a.Name)
-			}
-		}
-	}
-	return out
 }
 
 // nudge makes the kubelets look at pods now, and so at their ConfigMaps, instead of within a minute and a half.

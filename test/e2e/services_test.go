@@ -33,6 +33,7 @@ func TestServices(t *testing.T) {
 	t.Run("Cooldown", testCooldown)
 	t.Run("Approval", testApproval)
 	t.Run("Heal", testHeal)
+	t.Run("ReadOnly", testReadOnly)
 	t.Run("Storm", testStorm)
 }
 

@@ -20,8 +20,8 @@ const (
 	filler = ".understudy-filler"
 )
 
-// Disk makes a volume of class disk hang or lets it go on (stall, resume), and fills it to the last byte or gives the space
-// back (fill, free). Who writes to a disk that hangs waits without an end, and cannot be killed meanwhile.
+// Disk makes a volume of class disk hang or lets it go on (stall, resume), fills it to the last byte or gives the space back
+// (fill, free), and has its file system find an error, so that it is read-only until it is made anew (readonly). Who writes to a disk that hangs waits without an end, and cannot be killed meanwhile.
 func Disk(folder layout.Folder, node layout.Machine, process identity.Process, volume, change string) (Report, error) {
 	report := Report{Fault: "disk-" + change, Node: node.Name}
 	// Mounts of a node are seen through its first process.
@@ -49,8 +49,23 @@ func changeDisk(at, change string) error {
 		return fill(filepath.Join(at, filler))
 	case "free":
 		return os.Remove(filepath.Join(at, filler))
+	case "readonly":
+		return breakFileSystem(at)
 	}
-	return fmt.Errorf("%q is nothing that can be done to a disk: use stall, resume, fill or free", change)
+	return fmt.Errorf("%q is nothing that can be done to a disk: use stall, resume, fill, free or readonly", change)
+}
+
+// breakFileSystem has the kernel find an error in an ext4 file system (Documentation/ABI/testing/sysfs-fs-ext4, trigger_fs_error).
+func breakFileSystem(at string) error {
+	var s unix.Stat_t
+	if err := unix.Stat(at, &s); err != nil {
+		return err
+	}
+	device, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(s.Dev), unix.Minor(s.Dev)))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join("/sys/fs/ext4", filepath.Base(device), "trigger_fs_error"), []byte("understudy test"), 0o200)
 }
 
 func control(at string, request uint) error {

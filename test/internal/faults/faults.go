@@ -24,13 +24,16 @@ import (
 // Kind is one kind of fault.
 type Kind string
 
-// The faults, and the planned change that is measured like them.
+// The faults, and the planned changes that are measured like them.
 const (
 	EngineKill    Kind = "engine-kill"
 	ContainerKill Kind = "container-kill"
 	PodDelete     Kind = "pod-delete"
 	Switchover    Kind = "switchover"
-	NodeOff       Kind = "node-off"
+	// Drain empties the primary's node with kubectl drain, Roll changes the template of every member.
+	Drain   Kind = "drain"
+	Roll    Kind = "roll"
+	NodeOff Kind = "node-off"
 	// NodeIsolate takes a node's link down while all on it runs on.
 	NodeIsolate Kind = "node-isolate"
 	// EngineHang stops the engine's process, AgentHang the agent's, as a debugger or a stuck disk would.
@@ -39,7 +42,7 @@ const (
 )
 
 // Kinds in the order in which they are reported.
-var Kinds = []Kind{EngineKill, ContainerKill, PodDelete, Switchover, NodeOff, NodeIsolate, EngineHang, AgentHang}
+var Kinds = []Kind{EngineKill, ContainerKill, PodDelete, Switchover, Drain, Roll, NodeOff, NodeIsolate, EngineHang, AgentHang}
 
 // Injector makes the faults that need more than the API.
 type Injector interface {
@@ -60,7 +63,7 @@ type Injector interface {
 	// Firewall replaces what a node refuses for itself and its pods: api, to=PLACE, from=PLACE, reset=PORT. Without rules
 	// nothing is refused.
 	Firewall(ctx context.Context, node string, rules ...string) error
-	// Disk makes a volume hang or go on, fills it or gives the space back: stall, resume, fill, free.
+	// Disk makes a volume hang or go on, fills it or gives the space back, makes it read-only: stall, resume, fill, free, readonly.
 	Disk(ctx context.Context, node, volume, change string) error
 	// Describe says how, for the report.
 	Describe() string

@@ -4,6 +4,7 @@ package operator
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -66,6 +67,38 @@ func Scale(ctx context.Context, c *kube.Cluster, to int32) (before int32, err er
 		return len(pods) == int(to) && ready == int(to), fmt.Sprintf("%d pods, %d ready", len(pods), ready), err
 	})
 }
+
+const agentImage = "--agent-image="
+
+// SetAgentImage lets the operator give members an agent of another image, as an upgrade of the chart does, and returns the one it was.
+func SetAgentImage(ctx context.Context, c *kube.Cluster, image string) (before string, err error) {
+	deployment, err := Find(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	patch := client.StrategicMergeFrom(deployment.DeepCopy())
+	for i := range deployment.Spec.Template.Spec.Containers {
+		args := deployment.Spec.Template.Spec.Containers[i].Args
+		for j, arg := range args {
+			if is, found := strings.CutPrefix(arg, agentImage); found {
+				before, args[j] = is, agentImage+image
+			}
+		}
+	}
+	if before == "" {
+		return "", fmt.Errorf("changing the agent's image: Deployment %s/%s has no argument %s", Namespace, deployment.Name, agentImage)
+	}
+	if image == "" {
+		return before, nil
+	}
+	if err := c.Patch(ctx, deployment, patch); err != nil {
+		return before, fmt.Errorf("changing the agent's image in Deployment %s/%s: %w", Namespace, deployment.Name, err)
+	}
+	return before, nil
+}
+
+// AgentImage is the image whose agent members get.
+func AgentImage(ctx context.Context, c *kube.Cluster) (string, error) { return SetAgentImage(ctx, c, "") }
 
 // Ready waits until every operator pod that is wanted is ready.
 func Ready(ctx context.Context, c *kube.Cluster) error {

@@ -2,6 +2,7 @@ package rounds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,8 @@ type Runner struct {
 	Service  kube.Service
 	Clients  clients.Set
 	Injector faults.Injector
+	// Kubectl drains nodes.
+	Kubectl faults.Kubectl
 	// OperatorOff says that nobody keeps the status up to date or records failovers.
 	OperatorOff bool
 	// Spacing is how long the primary must have held its epoch before the next fault. A fault within one lease duration
@@ -75,6 +78,11 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 	if err := r.waitSpacing(ctx); err != nil {
 		return err
 	}
+	if record.Fault == faults.Drain {
+		if err := r.drainable(ctx); err != nil {
+			return err
+		}
+	}
 	old, err := r.Service.Primary(ctx)
 	if err != nil {
 		return err
@@ -90,6 +98,11 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 	if err != nil {
 		return err
 	}
+	config.LimitSeconds = 600
+	before, err := r.Service.Pods(ctx)
+	if err != nil {
+		return err
+	}
 	// The watch begins before the fault, and nothing is polled until it has news.
 	routes, err := r.Service.WatchRoute(ctx)
 	if err != nil {
@@ -99,13 +112,19 @@ func (r Runner) run(ctx context.Context, record *Record, id string) error {
 	record.Measurement, err = Measure(ctx, c, id, Target{
 		Config: config, Within: within,
 		Inject: func(ctx context.Context) error { return r.inject(ctx, record, old) },
-		Over:   func(ctx context.Context) error { return r.Service.WaitRouted(ctx, routes, old.Epoch, within) },
+		Over:   func(ctx context.Context) error { return r.over(ctx, record.Fault, routes, old, before) },
 	})
+	if record.Fault == faults.Drain {
+		err = errors.Join(err, r.Kubectl.Uncordon(context.WithoutCancel(ctx), old.Node))
+	}
 	if now, readErr := r.Service.Primary(ctx); readErr == nil && now.Epoch > old.Epoch {
 		record.To, record.ToNode, record.Epoch = now.Member, now.Node, now.Epoch
 	}
 	if err != nil {
 		return fmt.Errorf("%s of %s: %w%s", record.Fault, old.Member, err, r.refusal(ctx, record.Failover))
+	}
+	if changes := record.Epoch - old.Epoch; changes != 1 && planned(record.Fault) {
+		return fmt.Errorf("%s of %s: the primary changed %d times, from epoch %d to %d, want once", record.Fault, old.Member, changes, old.Epoch, record.Epoch)
 	}
 	return r.recorded(ctx, record)
 }
@@ -156,6 +175,11 @@ func (r Runner) inject(ctx context.Context, record *Record, old kube.Primary) er
 		return r.Injector.HangEngine(ctx, namespace, old.Member)
 	case faults.AgentHang:
 		return r.Injector.HangAgent(ctx, namespace, old.Member)
+	case faults.Drain:
+		_, err := r.Kubectl.Drain(ctx, old.Node)
+		return err
+	case faults.Roll:
+		return r.roll(ctx)
 	case faults.Switchover:
 		name, err := r.Switchover(ctx, "")
 		record.Failover = name
