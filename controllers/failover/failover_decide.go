@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/controllers/replicatedservice"
 	"understudy.dev/understudy/internal/failover"
 	"understudy.dev/understudy/internal/wire"
@@ -90,7 +91,8 @@ func decide(s *scope) step {
 func askHolder(s *scope) step {
 	return step{
 		reason: v1alpha1.ReasonInProgress, message: fmt.Sprintf("%s is asked to hand over", s.register.Holder.Member),
-		ask: &wire.Handover{ID: string(s.fo.UID), Epoch: s.register.Epoch, Target: s.fo.Spec.Target},
+		ask: &wire.Handover{ID: string(s.fo.UID), Epoch: s.register.Epoch, Target: s.fo.Spec.Target,
+			Leaves: s.fo.Labels[keys.LabelReason] == replicatedservice.ReasonNodeCordoned},
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"understudy.dev/understudy/internal/wire"
 )
 
-// reasonNodeCordoned is why a primary is asked to hand over, in the Failover's label and the event.
-const reasonNodeCordoned = "NodeCordoned"
+// ReasonNodeCordoned is why a primary is asked to hand over, in the Failover's label and the event.
+const ReasonNodeCordoned = "NodeCordoned"
 
 // leaveStep is what comes next about a primary whose node is to be emptied.
 type leaveStep struct {
@@ -33,12 +33,12 @@ func (r *Reconciler) leaveNode(ctx context.Context, s *scope) error {
 		return nil
 	}
 	from := s.server().Run.Member
-	fo, err := r.askForSwitchover(ctx, s, switchover{kind: "drain", reason: reasonNodeCordoned, target: step.target})
+	fo, err := r.askForSwitchover(ctx, s, switchover{kind: "drain", reason: ReasonNodeCordoned, target: step.target})
 	if fo == nil || err != nil {
 		return err
 	}
 	ctrl.LoggerFrom(ctx).Info("the primary is asked to leave its node", "member", from, "reason", step.node, "target", step.target, "failover", fo.Name)
-	r.Recorder.Eventf(s.svc, fo, corev1.EventTypeNormal, reasonNodeCordoned, "Handover",
+	r.Recorder.Eventf(s.svc, fo, corev1.EventTypeNormal, ReasonNodeCordoned, "Handover",
 		"%s: Failover %s asks primary %s to hand over to %s", step.node, fo.Name, from, step.target)
 	return nil
 }

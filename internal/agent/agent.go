@@ -90,6 +90,7 @@ type Agent struct {
 	renewing     bool             // poolers are making the connections anew that lead here
 	renewed      bool             // they did
 	relaying     failover.Epoch   // whose clients are led to the successor; 0: none are
+	parting      bool             // it hands over since its pod is about to be ended
 	fencedAt     failover.Instant
 	actedAt      failover.Instant // when anything but heartbeats happened last
 	renumberedAt failover.Instant

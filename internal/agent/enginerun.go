@@ -286,7 +286,12 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 	}
 	a.backOff(now)
 	if serving && len(a.out) > 0 {
-		a.proc.notBefore = max(a.proc.notBefore, now.Add(afterFence))
+		wait := afterFence
+		if a.parting {
+			wait = relayFor // clients are led to the successor meanwhile, and perhaps until the pod ends
+		}
+		a.proc.notBefore = max(a.proc.notBefore, now.Add(wait))
+		a.parting = false
 	}
 	release := a.obs.OnFenced(now)
 	if serving {

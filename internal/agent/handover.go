@@ -31,6 +31,7 @@ type handover struct {
 	epoch   failover.Epoch
 	target  string
 	begun   failover.Instant
+	leaves  bool // this pod is about to be ended
 	held    bool // writes are held back, and final is where they stopped
 	final   failover.Position
 	replies []func(wire.HandoverReply)
@@ -190,6 +191,7 @@ func (a *Agent) onDrained(h *handover, err error) {
 	}
 	a.release = failover.Release{Epoch: h.epoch, Position: h.final, Final: true, Target: h.target}
 	a.obs.Engine.Position = h.final
+	a.parting = h.leaves && len(a.obs.Lease.Terms.Names()) > 2 // with two, the successor may wait for this one
 	a.fence("it handed over to " + h.target)
 	a.letClientsWhenServed(h.epoch)
 	a.replyHandover(h, wire.HandoverReply{Target: h.target})
@@ -231,7 +233,8 @@ func (a *Agent) endIfDone() {
 	}
 	now := a.now()
 	held := a.obs.Ended == a.obs.Lease.Epoch && a.obs.Ended > 0
-	succeeded := a.obs.Heard.Epoch > a.obs.Ended
+	// Whose word comes first, the successor's or the Lease's watch, is chance.
+	succeeded := max(a.obs.Heard.Epoch, a.obs.Lease.Epoch) > a.obs.Ended
 	if held && !succeeded && now.Sub(a.releasingSince()) < successorLimit {
 		return
 	}

@@ -241,3 +241,51 @@ func TestEndingPrimaryWritesNoMoreThanItMust(t *testing.T) {
 		s.inOrder("kill", "released 1", "read lease fails", "goodbye")
 	})
 }
+
+// A node that has not learned of the new route yet leads clients to the old address for a while, and the pod ends no sooner: whether it hears of its successor
+// from the Lease or from the successor itself.
+func TestEndingPrimaryLingersForLateClients(t *testing.T) {
+	for name, hears := range map[string]func(s *stage){
+		"from the Lease": func(s *stage) {
+			l := s.api.lease
+			l.Epoch, l.Holder = 2, s.peers["m-1"].link.Run
+			s.api.write(l)
+			s.a.OnLease(s.api.lease, true)
+		},
+		"from the successor": func(s *stage) { s.heartbeat("m-1", 2) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serving(t, true)
+			s.pass(200 * time.Millisecond)
+			handed(s)
+			s.did("released 1 to m-1")
+			s.happens(s.a.Leave)
+			s.happens(func() { hears(s) })
+			s.pass(relayLinger - 200*time.Millisecond)
+			if s.a.Ended() {
+				t.Fatal("it ended while clients still came")
+			}
+			s.until("it ends", s.a.Ended)
+		})
+	}
+}
+
+// An engine that is to end in a moment is not started again to follow its successor before clients have been led there.
+func TestHandoverOfAPodThatLeaves(t *testing.T) {
+	for _, leaves := range []bool{true, false} {
+		s := serving(t, true)
+		s.pass(200 * time.Millisecond)
+		starts := s.count("start")
+		s.happens(func() { s.a.onHandoverRequest(s.peers["m-1"].link, wire.Handover{ID: "1", Epoch: 1, Target: "m-1", Leaves: leaves}) })
+		s.did("released 1 to m-1")
+		s.happens(func() { s.heartbeat("m-1", 2) })
+		s.pass(relayFor - 200*time.Millisecond)
+		if again := s.count("start") > starts; again == leaves {
+			t.Errorf("its pod leaves: %t, and the engine was started again: %t", leaves, again)
+		}
+		s.pass(time.Second)
+		if s.count("start") == starts {
+			t.Error("the engine was not started again, and nobody ended the pod")
+		}
+	}
+}

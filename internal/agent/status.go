@@ -46,6 +46,9 @@ func (a *Agent) onHandoverRequest(l *Link, h wire.Handover) {
 		answer(wire.HandoverReply{Refused: true, Reason: "Paused", Message: "the service is paused: set spec.state to Active first"})
 	default:
 		a.beginHandover(h.Target, answer)
+		if a.handover != nil && a.handover.epoch == h.Epoch {
+			a.handover.leaves = a.handover.leaves || h.Leaves
+		}
 	}
 }
 

@@ -75,6 +75,7 @@ type Handover struct {
 	ID     string         `json:"id"`
 	Epoch  failover.Epoch `json:"epoch"`            // the epoch that is to end; another one is refused
 	Target string         `json:"target,omitempty"` // empty: the best candidate
+	Leaves bool           `json:"leaves,omitempty"` // its pod is about to be ended, as when its node is drained
 }
 
 // Reasons of a refused handover that leave the epoch behind: the primary hands over already, or is none any more.

@@ -112,7 +112,7 @@ func keepAgent(t *testing.T) string {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		if _, err := operator.SetAgentImage(ctx, cluster, before); err != nil {
+		if err := operator.SetAgentImage(ctx, cluster, before); err != nil {
 			t.Error(err)
 		} else if err := operator.Ready(ctx, cluster); err != nil {
 			t.Error(err)
@@ -127,8 +127,7 @@ func agentUpgraded(t *testing.T, f fixture, before string) {
 	pods, err := f.Service.Pods(t.Context())
 	must(t, err)
 	f.rollsOn(t, f.Renewed(pods), func(ctx context.Context) error {
-		_, err := operator.SetAgentImage(ctx, cluster, strings.TrimPrefix(before, "docker.io/")) // another name, which leads to the same bytes
-		return err
+		return operator.SetAgentImage(ctx, cluster, strings.TrimPrefix(before, "docker.io/")) // another name, which leads to the same bytes
 	})
 	must(t, operator.Ready(t.Context(), cluster))
 	f.marked(t)

@@ -70,35 +70,46 @@ func Scale(ctx context.Context, c *kube.Cluster, to int32) (before int32, err er
 
 const agentImage = "--agent-image="
 
-// SetAgentImage lets the operator give members an agent of another image, as an upgrade of the chart does, and returns the one it was.
-func SetAgentImage(ctx context.Context, c *kube.Cluster, image string) (before string, err error) {
+// AgentImage is the image whose agent members get.
+func AgentImage(ctx context.Context, c *kube.Cluster) (string, error) {
 	deployment, err := Find(ctx, c)
 	if err != nil {
 		return "", err
 	}
+	arg := agentArgument(deployment)
+	if arg == nil {
+		return "", fmt.Errorf("reading the agent's image: Deployment %s/%s has no argument %s", Namespace, deployment.Name, agentImage)
+	}
+	return strings.TrimPrefix(*arg, agentImage), nil
+}
+
+// SetAgentImage lets the operator give members the agent of another image, as an upgrade of the chart does.
+func SetAgentImage(ctx context.Context, c *kube.Cluster, image string) error {
+	deployment, err := Find(ctx, c)
+	if err != nil {
+		return err
+	}
 	patch := client.StrategicMergeFrom(deployment.DeepCopy())
-	for i := range deployment.Spec.Template.Spec.Containers {
-		args := deployment.Spec.Template.Spec.Containers[i].Args
-		for j, arg := range args {
-			if is, found := strings.CutPrefix(arg, agentImage); found {
-				before, args[j] = is, agentImage+image
+	if arg := agentArgument(deployment); arg != nil {
+		*arg = agentImage + image
+	}
+	if err := c.Patch(ctx, deployment, patch); err != nil {
+		return fmt.Errorf("changing the agent's image in Deployment %s/%s: %w", Namespace, deployment.Name, err)
+	}
+	return nil
+}
+
+func agentArgument(d *appsv1.Deployment) *string {
+	for i := range d.Spec.Template.Spec.Containers {
+		args := d.Spec.Template.Spec.Containers[i].Args
+		for j := range args {
+			if strings.HasPrefix(args[j], agentImage) {
+				return &args[j]
 			}
 		}
 	}
-	if before == "" {
-		return "", fmt.Errorf("changing the agent's image: Deployment %s/%s has no argument %s", Namespace, deployment.Name, agentImage)
-	}
-	if image == "" {
-		return before, nil
-	}
-	if err := c.Patch(ctx, deployment, patch); err != nil {
-		return before, fmt.Errorf("changing the agent's image in Deployment %s/%s: %w", Namespace, deployment.Name, err)
-	}
-	return before, nil
+	return nil
 }
-
-// AgentImage is the image whose agent members get.
-func AgentImage(ctx context.Context, c *kube.Cluster) (string, error) { return SetAgentImage(ctx, c, "") }
 
 // Ready waits until every operator pod that is wanted is ready.
 func Ready(ctx context.Context, c *kube.Cluster) error {
