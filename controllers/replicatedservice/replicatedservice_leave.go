@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -14,6 +15,11 @@ import (
 
 // ReasonNodeCordoned is why a primary is asked to hand over, in the Failover's label and the event.
 const ReasonNodeCordoned = "NodeCordoned"
+
+// cordonSettle is how long the primary of a node that was just cordoned is not asked yet. Whoever drains evicts next: the API server is busy with that, and the
+// handover's two writes would queue behind it while clients wait. The primary's own pod is mostly evicted meanwhile, and then its agent hands over
+// by itself, once the API server is calm (docs/design/2026-11-29-drains.md).
+const cordonSettle = 1500 * time.Millisecond
 
 // leaveStep is what comes next about a primary whose node is to be emptied.
 type leaveStep struct {
@@ -55,7 +61,11 @@ func nextLeave(s *scope) leaveStep {
 	}
 	step := leaveStep{node: parting(s.nodes[pod.Spec.NodeName], pod)}
 	if step.node == "" {
+		s.memory.parting = time.Time{}
 		return leaveStep{}
+	}
+	if s.memory.parting.IsZero() {
+		s.memory.parting = s.now
 	}
 	switch {
 	case s.paused():
@@ -77,7 +87,11 @@ func leaveFor(s *scope, step leaveStep) leaveStep {
 		return step
 	}
 	step.stays = askedLately(s, "drain")
-	step.ask = step.stays == ""
+	left := cordonSettle - s.now.Sub(s.memory.parting)
+	if left > 0 {
+		s.lookIn(left)
+	}
+	step.ask = step.stays == "" && left <= 0
 	return step
 }
 

@@ -40,6 +40,7 @@ func leaving(change ...func(*scope)) *scope {
 			s.nodes[node] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
 		}
 		cordon("node-0")(s)
+		s.memory.parting = noon.Add(-cordonSettle)
 	}}, change...)...)
 }
 
@@ -56,6 +57,8 @@ func TestNextLeave(t *testing.T) {
 		stays  string // what people read
 	}{
 		"the node is cordoned":            {leaving(), "cache-1", ""},
+		"a moment ago":                    {leaving(func(s *scope) { s.memory.parting = time.Time{} }), "", ""},
+		"a while ago":                     {leaving(func(s *scope) { s.memory.parting = noon.Add(time.Millisecond - cordonSettle) }), "", ""},
 		"it is not":                       {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }), "", ""},
 		"only a replica's is":             {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }, cordon("node-1")), "", ""},
 		"the first candidate's is too":    {leaving(cordon("node-1")), "cache-2", ""},

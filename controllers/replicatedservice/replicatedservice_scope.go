@@ -285,6 +285,7 @@ type memory struct {
 	begunAnew    map[string]time.Time   // when a member last began anew with fresh volumes
 	behind       map[string]lagSeen     // the least lag of members that are behind
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
+	parting      time.Time              // since when the primary's node has been to be emptied
 	turnsIn      string                 // the Lease that counts failovers, and when it was there
 	turnsSeen    time.Time
 	wholeSince   time.Time // since when all members have been well, while evictions are forbidden
