@@ -4,6 +4,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"understudy.dev/understudy/internal/agent"
 	"understudy.dev/understudy/internal/agentconfig"
 )
 
@@ -28,14 +31,26 @@ func TestRooms(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for range 2 { // with the file that is opened, and without
-		if readOnly(dir) {
-			t.Error("a folder that takes files is read-only")
+		if got := writes(probe(dir)); got != agent.WritesTaken {
+			t.Errorf("of a folder that takes files: %v", got)
 		}
 	}
 	if r := roomOf("data", filepath.Join(dir, "absent")); r.Volume != "data" || r.Size != 0 {
 		t.Errorf("of a folder that is not there %+v", r)
 	}
-	if readOnly(filepath.Join(dir, "absent")) {
-		t.Error("a folder that is not there is read-only")
+	if got := writes(probe(filepath.Join(dir, "absent"))); got != agent.WritesUnknown {
+		t.Errorf("of a folder that is not there: %v", got)
+	}
+}
+
+// Only what a file system says of itself counts as a refusal.
+func TestWrites(t *testing.T) {
+	for err, want := range map[error]agent.Writes{
+		nil: agent.WritesTaken, unix.EROFS: agent.WritesRefused, unix.EIO: agent.WritesRefused, unix.ENOSPC: agent.WritesUnknown, unix.EACCES: agent.WritesUnknown,
+		unix.EDQUOT: agent.WritesUnknown,
+	} {
+		if got := writes(err); got != want {
+			t.Errorf("%v: %v, want %v", err, got, want)
+		}
 	}
 }

@@ -150,7 +150,7 @@ type lagSeen struct {
 // behind: a replica follows the primary and does not come closer.
 func behind(s *scope, pod *corev1.Pod) (Problem, time.Time) {
 	status := s.reports[pod.Name].Live()
-	if status == nil || status.Stuck != nil || status.LagBytes <= 0 || status.Serving {
+	if status == nil || status.Stuck != nil || len(status.ReadOnly) > 0 || status.LagBytes <= 0 || status.Serving {
 		delete(s.memory.behind, pod.Name)
 		return Problem{}, time.Time{}
 	}

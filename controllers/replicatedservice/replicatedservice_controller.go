@@ -110,7 +110,7 @@ func (r *Reconciler) act(ctx context.Context, s *scope) error {
 	for _, phase := range []func(context.Context, *scope) error{
 		r.ensurePassword, r.ensureCertificates, r.ensureObjects, r.ensureVolumes, r.ensureSlices,
 		r.syncMembers, r.ensureTurns, r.ensureLease, r.ensureTerms, r.sendProof, r.ensureRoute, r.ensureReplicasRoute, r.shrink, r.leaveNode, r.settleDisruptions, r.heal, r.replaceVolumes,
-		r.roll, r.watchRoom, r.failBack, r.tellRolledBack,
+		r.roll, r.tellReadOnly, r.watchRoom, r.failBack, r.tellRolledBack,
 	} {
 		err := s.absorb(phase(ctx, s))
 		all = errors.Join(all, err)

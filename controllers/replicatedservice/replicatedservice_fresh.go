@@ -58,9 +58,9 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 		return fmt.Errorf("deleting pod %s, since %s: %w", member, why, err)
 	}
 	if s.memory.begunAnew == nil {
-		s.memory.begunAnew = map[string]time.Time{}
+		s.memory.begunAnew = map[string]types.UID{}
 	}
-	s.memory.begunAnew[member] = s.now
+	s.memory.begunAnew[member] = pod.UID
 	kept := strings.Join(volumeNames(volumes), ", ")
 	ctrl.LoggerFrom(ctx).Info("a member begins anew with fresh volumes", "why", why, "pod", member, "uid", pod.UID, "kept", kept)
 	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonVolumeReplaced, "Heal",
@@ -82,7 +82,7 @@ func (r *Reconciler) stillWaits(ctx context.Context, s *scope, member string) (b
 	if err := r.Live.Get(ctx, types.NamespacedName{Namespace: s.svc.Namespace, Name: member}, pod); err != nil {
 		return false, client.IgnoreNotFound(err)
 	}
-	if pod.UID != s.pods[member].UID || (!waitsForVolume(pod) && !wornOut(s, member)) {
+	if pod.UID != s.pods[member].UID || pod.DeletionTimestamp != nil || (!waitsForVolume(pod) && !wornOut(s, member)) {
 		return false, nil
 	}
 	var now []strandedVolume
@@ -143,7 +143,7 @@ func beginsAnew(s *scope, member string) bool {
 		return false
 	}
 	for _, name := range s.memberNames() {
-		if name != member && !well(s, name) {
+		if name != member && !sound(s, name) {
 			return false
 		}
 	}
@@ -172,6 +172,9 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, member string, v strand
 	kept.Labels[keys.LabelMember] = member
 	if kept.Annotations[keys.AnnotationReclaim] == "" { // else it was kept before
 		kept.Annotations[keys.AnnotationReclaim] = string(kept.Spec.PersistentVolumeReclaimPolicy)
+	}
+	if len(readOnly(s, member)) > 0 {
+		kept.Annotations[keys.AnnotationReadOnly] = spent(s, member)
 	}
 	kept.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
 	patch := client.MergeFromWithOptions(v.volume, client.MergeFromWithOptimisticLock{})
@@ -228,7 +231,7 @@ func claimOf(svc *v1alpha1.ReplicatedService, member string, of *corev1.ObjectRe
 // releases reports whether a volume that nobody uses any more is to be kept no longer.
 func releases(s *scope, volume *corev1.PersistentVolume) bool {
 	wanted := s.svc.Spec.Storage != nil && s.svc.Spec.Storage.Retention == v1alpha1.DeleteVolumes
-	return wanted && volume.Status.Phase == corev1.VolumeReleased && !s.paused() && s.server() != nil && redundant(s).ok
+	return wanted && volume.Annotations[keys.AnnotationReadOnly] != volumeHolds && volume.Status.Phase == corev1.VolumeReleased && !s.paused() && s.server() != nil && redundant(s).ok
 }
 
 // giveBack undoes what keep did.
@@ -238,6 +241,7 @@ func (r *Reconciler) giveBack(ctx context.Context, volume *corev1.PersistentVolu
 		free.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimPolicy(before)
 	}
 	delete(free.Annotations, keys.AnnotationReclaim)
+	delete(free.Annotations, keys.AnnotationReadOnly)
 	for _, label := range []string{keys.LabelService, keys.LabelNamespace, keys.LabelServiceUID, keys.LabelMember} {
 		delete(free.Labels, label)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -51,15 +52,27 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 		}
 		return client.IgnoreNotFound(err)
 	}
+	try, most := noteHealed(s, member, uid)
+	ctrl.LoggerFrom(ctx).Info("a member that does not come back is made anew", "why", ailment(s, pod), "pod", member, "uid", uid, "try", try)
+	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonMemberRecreated, "Heal",
+		"pod %s is made anew (%d of %d times within %s): %s", member, try, most, healWindow, ailment(s, pod))
+	return nil
+}
+
+// noteHealed counts what was done, and says how often it has been and may be.
+func noteHealed(s *scope, member string, pod types.UID) (try, most int) {
+	if len(readOnly(s, member)) > 0 {
+		if s.memory.remounted == nil {
+			s.memory.remounted = map[string]remount{}
+		}
+		s.memory.remounted[member] = remount{at: s.now, pod: pod}
+		return 1, 1
+	}
 	if s.memory.healed == nil {
 		s.memory.healed = map[string][]time.Time{}
 	}
 	s.memory.healed[member] = append(s.memory.healed[member], s.now)
-	try := len(s.memory.healed[member])
-	ctrl.LoggerFrom(ctx).Info("a member that does not come back is made anew", "why", ailment(s, pod), "pod", member, "uid", uid, "try", try)
-	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonMemberRecreated, "Heal",
-		"pod %s is made anew (%d of %d times within %s): %s", member, try, healTries, healWindow, ailment(s, pod))
-	return nil
+	return len(s.memory.healed[member]), healTries
 }
 
 // nextHeal is the member to make anew now, one at a time and only while all others are well; or what a person has to look into, until the
@@ -76,7 +89,7 @@ func nextHeal(s *scope) (string, *Problem) {
 		return "", nil
 	}
 	tries := s.memory.healed[member]
-	if len(tries) < healTries {
+	if len(tries) < healTries || len(readOnly(s, member)) > 0 {
 		return member, nil
 	}
 	s.lookAt(tries[0].Add(healWindow))
@@ -103,19 +116,31 @@ func held(s *scope) string {
 	if goesWithPod || len(s.problems) > 0 || !undisturbed(s) || rollMode(s) == failover.ModeDryRun || len(renewals(s)) > 0 {
 		return ""
 	}
-	found := ""
+	found, failing := "", false
 	for _, name := range s.memberNames() {
 		pod := s.pods[name]
-		ill := pod != nil && pod.DeletionTimestamp == nil && (crashes(pod) || hangs(s, pod) || remounts(s, name) || len(s.memory.healed[name]) >= healTries)
+		ill := pod != nil && pod.DeletionTimestamp == nil && ails(s, pod)
 		switch {
 		case well(s, name):
+			failing = failing || !sound(s, name)
 		case found == "" && ill && !holds(s, name) && !goes(s, name):
 			found = name
 		default:
 			return "" // another one is missing too
 		}
 	}
+	if failing && len(readOnly(s, found)) > 0 {
+		return "" // the primary's disk fails, and this one's data may be what is left
+	}
 	return found
+}
+
+// ails reports whether a pod may be mended by a new one, or was in vain.
+func ails(s *scope, pod *corev1.Pod) bool {
+	if len(readOnly(s, pod.Name)) > 0 {
+		return remounts(s, pod.Name)
+	}
+	return crashes(pod) || hangs(s, pod) || len(s.memory.healed[pod.Name]) >= healTries
 }
 
 // undisturbed reports whether a primary serves and is routed, all members were asked, and nothing about the service is being changed.

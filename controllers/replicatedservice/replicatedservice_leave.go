@@ -18,7 +18,8 @@ const ReasonNodeCordoned = "NodeCordoned"
 
 // cordonSettle is how long the primary of a node that was just cordoned is not asked yet. Whoever drains evicts next: the API server is busy with that, and the
 // handover's two writes would queue behind it while clients wait. The primary's own pod is mostly evicted meanwhile, and then its agent hands over
-// by itself, once the API server is calm (docs/design/2026-11-29-drains.md).
+// by itself, once the API server is calm (docs/design/2026-11-29-drains.md). It knows of no nodes: where another member is on one that is emptied too, the
+// primary is asked at once, with a target.
 const cordonSettle = 1500 * time.Millisecond
 
 // leaveStep is what comes next about a primary whose node is to be emptied.
@@ -88,10 +89,11 @@ func leaveFor(s *scope, step leaveStep) leaveStep {
 	}
 	step.stays = askedLately(s, "drain")
 	left := cordonSettle - s.now.Sub(s.memory.parting)
-	if left > 0 {
+	if left > 0 && anyoneSuits(s) {
 		s.lookIn(left)
+		return step
 	}
-	step.ask = step.stays == "" && left <= 0
+	step.ask = step.stays == ""
 	return step
 }
 
@@ -115,6 +117,16 @@ func shelter(s *scope) (target, why string) {
 		refused = append(refused, why)
 	}
 	return "", "nobody to hand over to: " + strings.Join(refused, "; ")
+}
+
+// anyoneSuits reports whether the primary's agent, which knows of no nodes, may choose any other member.
+func anyoneSuits(s *scope) bool {
+	for _, name := range s.memberNames() {
+		if !holds(s, name) && unsuited(s, name) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // unsuited says why a member is not one that the primary may be moved to, for people; empty: it is.

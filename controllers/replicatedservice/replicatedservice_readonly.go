@@ -1,15 +1,31 @@
 package replicatedservice
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
+	"understudy.dev/understudy/internal/failover"
 )
 
-// readOnlyFor is how long a volume may refuse writes before a person is told, where nothing is done about it.
-const readOnlyFor = 30 * time.Second
+const (
+	// remountAfter is for how long a volume must have refused writes, at each look, before anything is done: others may have met the same fault and tell in
+	// a moment.
+	remountAfter = 10 * time.Second
+	// readOnlyFor is for how long it may before a person is told, where nothing is done about it.
+	readOnlyFor = 30 * time.Second
+)
+
+// remount is a pod that was made anew since its volume refused writes.
+type remount struct {
+	at  time.Time
+	pod types.UID // the one that was deleted
+}
 
 // readOnly are the volumes of a member that refuse writes, as its agent says, by their claim templates' names.
 func readOnly(s *scope, member string) []string {
@@ -20,54 +36,126 @@ func readOnly(s *scope, member string) []string {
 	return status.ReadOnly
 }
 
-// remounts reports whether a member's pod is to be made anew since its volume refuses writes: where the volume is mounted for each pod, that checks and
-// mends its file system.
-func remounts(s *scope, member string) bool {
-	return len(readOnly(s, member)) > 0 && len(s.memory.healed[member]) == 0
-}
+// sound reports whether a member is well, the disk below it too: a primary goes on serving for a while on one that refuses writes.
+func sound(s *scope, member string) bool { return well(s, member) && len(readOnly(s, member)) == 0 }
 
-// wornOut reports whether a member's volume refuses writes in a new pod too, and was not replaced lately: a second one that refuses is no accident.
-func wornOut(s *scope, member string) bool {
-	replaced, before := s.memory.begunAnew[member]
-	return len(readOnly(s, member)) > 0 && len(s.memory.healed[member]) > 0 && (!before || s.now.Sub(replaced) >= healWindow)
-}
-
-// readOnlyProblems are volumes that refuse writes and about which nothing is done.
-func readOnlyProblems(s *scope) []Problem {
-	var out []Problem
+// noteReadOnly keeps since when volumes refuse writes.
+func noteReadOnly(s *scope) {
 	for _, member := range s.memberNames() {
 		if len(readOnly(s, member)) == 0 {
 			delete(s.memory.readOnly, member)
 			continue
 		}
-		if left := readOnlyFor - s.now.Sub(readOnlySince(s, member)); left > 0 {
-			s.lookIn(left)
-			continue
+		if s.memory.readOnly == nil {
+			s.memory.readOnly = map[string]time.Time{}
 		}
-		if len(s.problems) == 0 && (held(s) == member || beginsAnew(s, member)) {
-			s.waiting = append(s.waiting, fmt.Sprintf("%s to come back, whose volume refuses writes%s", member, volumesOf(s, member)))
-			continue
+		if s.memory.readOnly[member].IsZero() {
+			s.memory.readOnly[member] = s.now
 		}
-		out = append(out, readOnlyProblem(s, member))
+	}
+}
+
+// remounts reports whether a member's pod is to be made anew since its volume refuses writes: where the volume is mounted for each pod, that has its
+// file system checked and mended.
+func remounts(s *scope, member string) bool {
+	since := s.memory.readOnly[member]
+	if len(readOnly(s, member)) == 0 || since.IsZero() || remounted(s, member) {
+		return false
+	}
+	left := remountAfter - s.now.Sub(since)
+	if left > 0 {
+		s.lookIn(left)
+	}
+	return left <= 0
+}
+
+// remounted reports whether that was done lately.
+func remounted(s *scope, member string) bool {
+	last, ever := s.memory.remounted[member]
+	return ever && s.now.Sub(last.at) < healWindow
+}
+
+// wornOut reports whether a member's volume refuses writes in a new pod too, and is the first that does: that of a member whose last one is still kept is no
+// accident.
+func wornOut(s *scope, member string) bool {
+	pod := s.pods[member]
+	return len(readOnly(s, member)) > 0 && pod.DeletionTimestamp == nil && remounted(s, member) && s.memory.remounted[member].pod != pod.UID && len(wornBefore(s, member)) == 0
+}
+
+// wornBefore are the kept volumes that a member had before, and that refused writes.
+func wornBefore(s *scope, member string) []string {
+	var out []string
+	for i := range s.kept {
+		if v := &s.kept[i]; v.Labels[keys.LabelMember] == member && v.Annotations[keys.AnnotationReadOnly] != "" {
+			out = append(out, v.Name)
+		}
 	}
 	return out
 }
 
-func readOnlySince(s *scope, member string) time.Time {
-	if s.memory.readOnly == nil {
-		s.memory.readOnly = map[string]time.Time{}
+// Values of AnnotationReadOnly.
+const (
+	volumeSpent = "spent" // all that counts is elsewhere
+	volumeHolds = "holds" // it may hold writes that were acknowledged and that nobody else has, or what was kept aside in lost
+)
+
+// spent says what a volume that refuses writes may still be good for. Without a quorum a primary acknowledges what no replica has yet.
+func spent(s *scope, member string) string {
+	status := s.reports[member].Live()
+	if synchronous(s.svc) && status != nil && (status.Lost == nil || status.Lost.Dir == "") {
+		return volumeSpent
 	}
-	if s.memory.readOnly[member].IsZero() {
-		s.memory.readOnly[member] = s.now
-	}
-	return s.memory.readOnly[member]
+	return volumeHolds
 }
 
-func readOnlyProblem(s *scope, member string) Problem {
+// tellReadOnly tells a person of volumes that refuse writes and about which nothing is done. It comes after what heals and rolls, which it does not hold up.
+func (r *Reconciler) tellReadOnly(_ context.Context, s *scope) error {
+	var out []Problem
+	for _, member := range s.memberNames() {
+		since := s.memory.readOnly[member]
+		if since.IsZero() {
+			continue
+		}
+		if left := readOnlyFor - s.now.Sub(since); left > 0 {
+			s.lookIn(left)
+			continue
+		}
+		if inHand(s, member) {
+			s.waiting = append(s.waiting, fmt.Sprintf("%s to come back, whose volume refuses writes%s", member, volumesOf(s, member)))
+			continue
+		}
+		out = append(out, Problem{Reason: v1alpha1.ReasonVolumeReadOnly, Message: readOnlyMessage(s, member)})
+	}
+	s.problems = append(s.problems, out...)
+	return nil
+}
+
+// inHand reports whether a member is being made anew, or will be.
+func inHand(s *scope, member string) bool {
+	uid := s.pods[member].UID
+	if s.memory.remounted[member].pod == uid || s.memory.begunAnew[member] == uid {
+		return true // its pod was deleted in this look, or ends
+	}
+	return len(s.problems) == 0 && (held(s) == member || beginsAnew(s, member))
+}
+
+func readOnlyMessage(s *scope, member string) string {
 	what := fmt.Sprintf("volume %s of %s refuses writes%s: its file system went read-only, most likely after an error of the disk, which the kernel's log of that node "+
 		"tells. Repair or replace the disk and delete the pod: `kubectl delete pod %s -n %s`", strings.Join(readOnly(s, member), ", "), member, volumesOf(s, member), member, s.svc.Namespace)
-	if holds(s, member) {
-		return Problem{Reason: v1alpha1.ReasonVolumeReadOnly, Message: what + ". It is the primary, and hands over as soon as another member may take over (see FailoverPossible)"}
+	serving := s.server()
+	switch {
+	case s.count() == 1:
+		return what
+	case !holds(s, member):
+		if before := wornBefore(s, member); len(before) > 0 {
+			what += fmt.Sprintf("; it does not begin anew by itself while an earlier volume that refused writes is kept (PersistentVolume %s), which may hold what nobody else has: "+
+				"delete that once you do not need it", strings.Join(before, ", "))
+		}
+		return what + "; or have the member made anew from the primary: " + rebuild(s, member)
+	case s.paused() || rollMode(s) != failover.ModeAutomatic:
+		return what + ". It is the primary, and nobody takes over by itself: have it hand over first with a Failover of type Switchover"
+	case serving != nil && serving.Run.Member == member:
+		return what + ". It is the primary, and hands over as soon as another member may take over: FailoverPossible says what keeps them"
 	}
-	return Problem{Reason: v1alpha1.ReasonVolumeReadOnly, Message: what + "; or have the member made anew from the primary: " + rebuild(s, member)}
+	return what
 }

@@ -191,7 +191,7 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 	s.problems = append(s.problems, budgetProblems(s)...)
 	s.problems = append(s.problems, awayProblems(s)...)
 	s.problems = append(s.problems, strandedProblems(s)...) // after all others, which keep a member from beginning anew
-	s.problems = append(s.problems, readOnlyProblems(s)...)
+	noteReadOnly(s)
 	return s, nil
 }
 
@@ -282,7 +282,8 @@ type memory struct {
 	illBefore    map[string]bool        // members that were not well when they were renewed
 	gone         map[string]time.Time   // since when a member's volume is of no use any more
 	readOnly     map[string]time.Time   // since when a member's volume refuses writes
-	begunAnew    map[string]time.Time   // when a member last began anew with fresh volumes
+	remounted    map[string]remount     // pods that were made anew since their volume refused writes
+	begunAnew    map[string]types.UID   // pods that were deleted for their members to begin anew with fresh volumes
 	behind       map[string]lagSeen     // the least lag of members that are behind
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
 	parting      time.Time              // since when the primary's node has been to be emptied

@@ -69,11 +69,12 @@ type Agent struct {
 	publishNext  failover.Instant
 	record       *wire.Takeover // the change of primary under way
 	history      []wire.Takeover
-	served       wire.Served      // the last epoch this member served
-	kept         *wire.Lost       // what the last data that was replaced had more
-	handedAway   failover.Instant // when it last began to hand over since its volume refuses writes; 0: never
-	full         []wire.Full      // volumes with hardly any room left
-	replacing    *engine.Had      // what the data had that is to be replaced, until the engine knows; nil: none is
+	served       wire.Served        // the last epoch this member served
+	kept         *wire.Lost         // what the last data that was replaced had more
+	grudges      map[string]*grudge // volumes that refused what was written
+	handing      handingAway
+	full         []wire.Full // volumes with hardly any room left
+	replacing    *engine.Had // what the data had that is to be replaced, until the engine knows; nil: none is
 	handover     *handover
 	fencing      bool
 	release      failover.Release // what to add to the next Released

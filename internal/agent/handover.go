@@ -191,10 +191,16 @@ func (a *Agent) onDrained(h *handover, err error) {
 	}
 	a.release = failover.Release{Epoch: h.epoch, Position: h.final, Final: true, Target: h.target}
 	a.obs.Engine.Position = h.final
-	a.parting = h.leaves && len(a.obs.Lease.Terms.Names()) > 2 // with two, the successor may wait for this one
+	a.parting = h.leaves && a.dispensable()
 	a.fence("it handed over to " + h.target)
 	a.letClientsWhenServed(h.epoch)
 	a.replyHandover(h, wire.HandoverReply{Target: h.target})
+}
+
+// dispensable reports whether the successor's writes need this member's engine as little as this member and the successor count among the members.
+func (a *Agent) dispensable() bool {
+	t := a.obs.Lease.Terms
+	return len(t.Names())-2 >= max(t.Quorum, t.MinReplicasToWrite, 1)
 }
 
 func (a *Agent) resume() {

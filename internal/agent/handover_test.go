@@ -276,7 +276,9 @@ func TestHandoverOfAPodThatLeaves(t *testing.T) {
 		s := serving(t, true)
 		s.pass(200 * time.Millisecond)
 		starts := s.count("start")
-		s.happens(func() { s.a.onHandoverRequest(s.peers["m-1"].link, wire.Handover{ID: "1", Epoch: 1, Target: "m-1", Leaves: leaves}) })
+		s.happens(func() {
+			s.a.onHandoverRequest(s.peers["m-1"].link, wire.Handover{ID: "1", Epoch: 1, Target: "m-1", Leaves: leaves})
+		})
 		s.did("released 1 to m-1")
 		s.happens(func() { s.heartbeat("m-1", 2) })
 		s.pass(relayFor - 200*time.Millisecond)

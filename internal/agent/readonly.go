@@ -6,44 +6,106 @@ import (
 	"time"
 
 	"understudy.dev/understudy/internal/failover"
+	"understudy.dev/understudy/internal/wire"
 )
 
-// handAwayAgain is the pause before a primary on a volume that refuses writes tries to hand over once more: each try holds back what the engine still
-// takes.
-const handAwayAgain = 30 * time.Second
+const (
+	// refusedOften in a row a volume must have refused what is written to count as read-only, asked again every refusedEvery: an error that passes is none of
+	// the file system's state.
+	refusedOften = 2
+	refusedEvery = time.Second
+	// takenFor is for how long it must have taken writes at each look to count as whole again.
+	takenFor = 30 * time.Second
+	// handAwayFirst and handAwayMost bound the pause before a primary on such a volume tries to hand over once more, which doubles: each try holds back what
+	// the engine still takes.
+	handAwayFirst = 30 * time.Second
+	handAwayMost  = time.Hour
+)
+
+// grudge is a volume that refused what was written.
+type grudge struct {
+	refusals int              // in a row
+	taken    failover.Instant // since when it takes writes again; 0: it does not
+}
+
+// handingAway is what a primary has tried since its volume refuses writes.
+type handingAway struct {
+	next  failover.Instant
+	pause time.Duration
+	told  string // why nobody could take over, as it was logged
+}
+
+// roomPause is how long until the volumes are asked again.
+func (a *Agent) roomPause() time.Duration {
+	for _, g := range a.grudges {
+		if g.taken == 0 {
+			return refusedEvery
+		}
+	}
+	return roomEvery
+}
 
 // onReadOnly takes in which volumes refuse what is written. Such a member is no candidate, and as the primary it hands over: its engine would refuse
 // writes, or end, at a time of its own choosing.
 func (a *Agent) onReadOnly(rooms []Room) {
-	var now []string
 	for _, r := range rooms {
-		if r.ReadOnly {
-			now = append(now, r.Volume)
+		a.onWrites(r.Volume, r.Writes)
+	}
+	known := a.obs.ReadOnly
+	var now []string
+	for volume, g := range a.grudges {
+		if g.refusals >= refusedOften {
+			now = append(now, volume)
 		}
 	}
 	slices.Sort(now)
-	if !slices.Equal(now, a.obs.ReadOnly) {
-		a.obs.ReadOnly = now
-		if len(now) > 0 {
-			a.Log.Info("Volumes refuse what is written", "volumes", now)
-		} else {
-			a.Log.Info("The volumes take what is written again")
-		}
+	if slices.Equal(now, known) {
+		a.handAway() // a look later than it was known, by when the others know of theirs
+		return
 	}
-	a.handAway()
+	a.obs.ReadOnly, a.handing = now, handingAway{}
+	if len(now) > 0 {
+		a.Log.Info("Volumes refuse what is written", "volumes", now)
+	} else {
+		a.Log.Info("The volumes take what is written again")
+	}
+}
+
+func (a *Agent) onWrites(volume string, writes Writes) {
+	g := a.grudges[volume]
+	switch {
+	case writes == WritesRefused && g == nil:
+		if a.grudges == nil {
+			a.grudges = map[string]*grudge{}
+		}
+		a.grudges[volume] = &grudge{refusals: 1}
+	case writes == WritesRefused:
+		g.refusals, g.taken = g.refusals+1, 0
+	case g == nil || writes == WritesUnknown:
+	case g.refusals < refusedOften:
+		delete(a.grudges, volume)
+	case g.taken == 0:
+		g.taken = a.now()
+	case a.now().Sub(g.taken) >= takenFor:
+		delete(a.grudges, volume)
+	}
 }
 
 // handAway hands over without being asked, where the policy lets members decide by themselves.
 func (a *Agent) handAway() {
-	if len(a.obs.ReadOnly) == 0 || !a.obs.Serving() || a.leaving || a.handover != nil || a.obs.Lease.Terms.Mode != failover.ModeAutomatic {
+	if len(a.obs.ReadOnly) == 0 || !a.obs.Serving() || a.leaving || a.handover != nil || a.obs.Lease.Terms.Mode != failover.ModeAutomatic || a.now() < a.handing.next {
 		return
 	}
-	now := a.now()
-	if a.handedAway != 0 && now.Sub(a.handedAway) < handAwayAgain {
-		return
+	a.beginHandover("", func(r wire.HandoverReply) {
+		if r.Refused && r.Message != a.handing.told {
+			a.handing.told = r.Message
+			a.Log.Info("Serves on, on a volume that refuses what is written", "why", r.Message)
+		}
+	})
+	if a.handover != nil {
+		a.handing.pause = min(max(2*a.handing.pause, handAwayFirst), handAwayMost)
+		a.handing.next = a.now().Add(a.handing.pause)
 	}
-	a.handedAway = now
-	a.beginHandover("", nil)
 }
 
 // readOnlyVolumes says which volumes refuse what is written, for people.

@@ -13,9 +13,19 @@ import (
 type Room struct {
 	Volume     string // the claim template's name
 	Size, Free int64
-	// ReadOnly: what is written to it is refused, as by a file system that met an error of its disk.
-	ReadOnly bool
+	// Writes says whether the volume takes what is written.
+	Writes Writes
 }
+
+// Writes is how a volume takes what is written to it.
+type Writes int
+
+// Not known is neither: what was known holds on.
+const (
+	WritesUnknown Writes = iota
+	WritesTaken
+	WritesRefused // as by a file system that met an error of its disk
+)
 
 const (
 	// roomEvery is how often the volumes are asked.
@@ -37,7 +47,7 @@ func (a *Agent) watchRoom() {
 	a.World.Beside(0, func(context.Context) { rooms = a.Rooms() }, func() {
 		a.onRooms(rooms)
 		a.onReadOnly(rooms)
-		a.World.After(roomEvery, a.watchRoom)
+		a.World.After(a.roomPause(), a.watchRoom)
 	})
 }
 

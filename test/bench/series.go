@@ -142,7 +142,7 @@ func (s *series) fault(ctx context.Context, runner rounds.Runner, fault faults.K
 	if s.operatorOff {
 		subject = "understudy, operator off"
 		if fault == faults.Switchover || fault == faults.Roll || fault == faults.Drain {
-			return nil // it is the operator who carries these out
+			return nil // it takes an operator for these: to ask, to roll, to let an eviction come
 		}
 	}
 	if fault == faults.EngineKill && s.killRounds > 0 {

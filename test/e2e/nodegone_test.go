@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -119,7 +120,8 @@ func (s scene) beginsAnew(t *testing.T, member, volume string) {
 	must(t, kube.Until(t.Context(), 30*time.Second, "the old volume to be kept no longer", func(ctx context.Context) (bool, string, error) {
 		var pv corev1.PersistentVolume
 		err := cluster.Get(ctx, client.ObjectKey{Name: volume}, &pv)
-		return pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete, string(pv.Spec.PersistentVolumeReclaimPolicy), err
+		gone := apierrors.IsNotFound(err) // its provisioner was quick
+		return gone || pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete, string(pv.Spec.PersistentVolumeReclaimPolicy), client.IgnoreNotFound(err)
 	}))
 	if now := volumeOf(t, s.f.namespace, member); now == volume {
 		t.Errorf("%s has its old volume %s", member, volume)

@@ -20,6 +20,7 @@ import (
 // testReadOnly: the file system of the primary's volume meets an error and goes read-only. Another member takes over without losing a write; the old primary
 // gets a new pod, and a fresh volume when that finds the old one as it was.
 func testReadOnly(t *testing.T) {
+	needHost(t)
 	t.Parallel()
 	for engine, f := range map[string]func(*testing.T, string) fixture{
 		"Redis": func(t *testing.T, namespace string) fixture {

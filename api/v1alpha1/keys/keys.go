@@ -12,6 +12,9 @@ const (
 	LabelServiceUID = "ha.understudy.dev/service-uid"
 	// AnnotationReclaim on such a volume: the reclaim policy that it had before.
 	AnnotationReclaim = "ha.understudy.dev/reclaim-policy"
+	// AnnotationReadOnly on such a volume: its member began anew since it refused writes. Of value "holds" it may hold what nobody else has, and is kept until a
+	// person deletes it.
+	AnnotationReadOnly = "ha.understudy.dev/read-only"
 	// AnnotationEpoch on the primary's EndpointSlice: the epoch of the member it names. It never falls.
 	AnnotationEpoch = "ha.understudy.dev/epoch"
 	// AnnotationLease on the Lease: the rest of its contract as JSON.

@@ -56,7 +56,7 @@ func format(image string, bytes int64) error {
 	if err := errors.Join(file.Truncate(max(bytes, leastDisk)), file.Close()); err != nil {
 		return err
 	}
-	// After an error it goes read-only, as most clouds and distributions have it.
+	// After an error it goes read-only; mke2fs' own default is to go on until its journal fails.
 	return run("mkfs.ext4", "-q", "-m", "0", "-e", "remount-ro", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
 }
 
