@@ -45,6 +45,7 @@ func nodeGone(t *testing.T) {
 	names(t, anew.f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonMemberStranded), anewMember, node, "is declared out of service")
 	must(t, cluster.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}))
 	anew.beginsAnew(t, anewMember, volume)
+	anew.givesBack(t, volume)
 	for _, s := range []scene{asked, anew} {
 		if now := s.f.scene(t); now.primary.Epoch != s.primary.Epoch {
 			t.Errorf("the epoch of %s is %d after %d", s.f.Service.Name, now.primary.Epoch, s.primary.Epoch)
@@ -93,7 +94,7 @@ func (s scene) comesBackAsTold(t *testing.T, member, node string) {
 	t.Logf("%s is back on another node %s after the commands of its condition: %s", member, time.Since(begun).Round(100*time.Millisecond), commands)
 }
 
-// beginsAnew waits until a member is back with another volume, and its old one was kept, and given back to its class afterwards.
+// beginsAnew waits until a member is back with another volume, and its old one was kept.
 func (s scene) beginsAnew(t *testing.T, member, volume string) {
 	t.Helper()
 	begun, keptAs := time.Now(), ""
@@ -117,20 +118,31 @@ func (s scene) beginsAnew(t *testing.T, member, volume string) {
 	}
 	must(t, s.f.Service.WaitHealthy(t.Context(), 2*time.Minute, false))
 	t.Logf("%s is back with a fresh volume after %s", member, time.Since(begun).Round(100*time.Millisecond))
+	if now := volumeOf(t, s.f.namespace, member); now == volume {
+		t.Errorf("%s has its old volume %s", member, volume)
+	}
+	s.tells(t, "VolumeReplaced", volume)
+}
+
+// givesBack waits until a kept volume is its class's again.
+func (s scene) givesBack(t *testing.T, volume string) {
+	t.Helper()
 	must(t, kube.Until(t.Context(), 30*time.Second, "the old volume to be kept no longer", func(ctx context.Context) (bool, string, error) {
 		var pv corev1.PersistentVolume
 		err := cluster.Get(ctx, client.ObjectKey{Name: volume}, &pv)
 		gone := apierrors.IsNotFound(err) // its provisioner was quick
 		return gone || pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete, string(pv.Spec.PersistentVolumeReclaimPolicy), client.IgnoreNotFound(err)
 	}))
-	if now := volumeOf(t, s.f.namespace, member); now == volume {
-		t.Errorf("%s has its old volume %s", member, volume)
-	}
-	var events eventsv1.EventList
-	must(t, cluster.List(t.Context(), &events, client.InNamespace(s.f.namespace)))
-	for _, reason := range []string{"VolumeReplaced", "VolumeReleased"} {
-		if !slices.ContainsFunc(events.Items, func(e eventsv1.Event) bool { return e.Reason == reason && strings.Contains(e.Note, volume) }) {
-			t.Errorf("no event %s names %s", reason, volume)
-		}
-	}
+	s.tells(t, "VolumeReleased", volume)
+}
+
+// tells waits for an event that names something.
+func (s scene) tells(t *testing.T, reason, what string) {
+	t.Helper()
+	must(t, kube.Until(t.Context(), 10*time.Second, "an event "+reason+" that names "+what, func(ctx context.Context) (bool, string, error) {
+		var events eventsv1.EventList
+		err := cluster.List(ctx, &events, client.InNamespace(s.f.namespace))
+		named := slices.ContainsFunc(events.Items, func(e eventsv1.Event) bool { return e.Reason == reason && strings.Contains(e.Note, what) })
+		return named, fmt.Sprintf("%d events", len(events.Items)), err
+	}))
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/test/internal/kube"
+	"understudy.dev/understudy/test/internal/load"
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
@@ -64,4 +66,14 @@ func (f fixture) readOnly(t *testing.T) {
 	}
 	s.madeAnew(t, member, time.Minute)
 	s.beginsAnew(t, member, volume)
+	if config.Engine == load.PostgreSQL {
+		s.givesBack(t, volume)
+		return
+	}
+	// A primary without a quorum acknowledged what may be nowhere else: the old volume stays until a person deletes it.
+	obj, err := f.Service.Object(t.Context())
+	must(t, err)
+	if !slices.ContainsFunc(obj.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Name == member && slices.Contains(m.KeptVolumes, volume) }) {
+		t.Errorf("the status does not name the old volume %s: %+v", volume, obj.Status.Members)
+	}
 }
