@@ -174,7 +174,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.ReplicatedService{}, Settled(r.servicesBeside), builder.WithPredicates(comeOrGone)).
 		Watches(&v1alpha1.Failover{}, handler.EnqueueRequestsFromMapFunc(serviceOfFailover)).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfSecret)).
-		// Not settled: whoever drains evicts next, and the primary is better gone before.
+		// Not settled: whoever drains evicts next.
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.servicesOnNode), builder.WithPredicates(differs)).
 		Watches(&policyv1.PodDisruptionBudget{}, Settled(r.servicesOfBudget), builder.WithPredicates(differs)).
 		Watches(&corev1.PersistentVolume{}, Settled(serviceOfVolume)).

@@ -58,9 +58,10 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 		return fmt.Errorf("deleting pod %s, since %s: %w", member, why, err)
 	}
 	if s.memory.begunAnew == nil {
-		s.memory.begunAnew = map[string]types.UID{}
+		s.memory.begunAnew = map[string]renewal{}
 	}
-	s.memory.begunAnew[member] = pod.UID
+	s.memory.begunAnew[member] = renewal{at: s.now, pod: pod.UID}
+	delete(s.memory.remounted, member) // which was about another volume
 	kept := strings.Join(volumeNames(volumes), ", ")
 	ctrl.LoggerFrom(ctx).Info("a member begins anew with fresh volumes", "why", why, "pod", member, "uid", pod.UID, "kept", kept)
 	r.Recorder.Eventf(s.svc, pod, corev1.EventTypeWarning, reasonVolumeReplaced, "Heal",
@@ -155,7 +156,11 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, member string, v strand
 	if v.volume == nil {
 		return nil
 	}
-	done := v.volume.Labels[keys.LabelMember] == member && v.volume.Labels[keys.LabelServiceUID] == string(s.svc.UID)
+	holds := ""
+	if len(readOnly(s, member)) > 0 {
+		holds = spent(s, member)
+	}
+	done := v.volume.Annotations[keys.AnnotationReadOnly] == holds && v.volume.Labels[keys.LabelMember] == member && v.volume.Labels[keys.LabelServiceUID] == string(s.svc.UID)
 	if done && v.volume.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRetain {
 		return nil
 	}
@@ -173,8 +178,8 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, member string, v strand
 	if kept.Annotations[keys.AnnotationReclaim] == "" { // else it was kept before
 		kept.Annotations[keys.AnnotationReclaim] = string(kept.Spec.PersistentVolumeReclaimPolicy)
 	}
-	if len(readOnly(s, member)) > 0 {
-		kept.Annotations[keys.AnnotationReadOnly] = spent(s, member)
+	if holds != "" {
+		kept.Annotations[keys.AnnotationReadOnly] = holds
 	}
 	kept.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
 	patch := client.MergeFromWithOptions(v.volume, client.MergeFromWithOptimisticLock{})

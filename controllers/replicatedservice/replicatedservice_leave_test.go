@@ -40,7 +40,7 @@ func leaving(change ...func(*scope)) *scope {
 			s.nodes[node] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
 		}
 		cordon("node-0")(s)
-		s.memory.parting = noon.Add(-cordonSettle)
+		s.memory.parting = partingPod{noon.Add(-cordonSettle), s.pods["cache-0"].UID}
 	}}, change...)...)
 }
 
@@ -56,38 +56,41 @@ func TestNextLeave(t *testing.T) {
 		target string // empty: nobody is asked
 		stays  string // what people read
 	}{
-		"the node is cordoned":            {leaving(), "cache-1", ""},
-		"a moment ago":                    {leaving(func(s *scope) { s.memory.parting = time.Time{} }), "", ""},
-		"a while ago":                     {leaving(func(s *scope) { s.memory.parting = noon.Add(time.Millisecond - cordonSettle) }), "", ""},
-		"it is not":                       {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }), "", ""},
-		"only a replica's is":             {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }, cordon("node-1")), "", ""},
-		"the first candidate's is too":    {leaving(cordon("node-1")), "cache-2", ""},
-		"all are":                         {leaving(cordon("node-1", "node-2")), "", "cache-1 is no better off, since node node-1 is cordoned; cache-2 is no better off"},
-		"a candidate's node is gone":      {leaving(cordon("node-1"), func(s *scope) { delete(s.nodes, "node-2") }), "", "node node-2, which is not there any more"},
-		"the primary's node is gone":      {leaving(func(s *scope) { delete(s.nodes, "node-0") }), "", ""},
-		"a guard refuses one":             {leaving(unfit("cache-1")), "cache-2", ""},
-		"guards refuse all":               {leaving(unfit("cache-1"), unfit("cache-2")), "", "cache-1 cannot take over; cache-2 cannot take over"},
-		"a candidate is ending":           {leaving(func(s *scope) { s.pods["cache-1"].DeletionTimestamp = &metav1.Time{Time: noon} }), "cache-2", ""},
-		"paused":                          {leaving(func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), "", "spec.state is Paused"},
-		"Manual":                          {leaving(mode(failover.ModeManual)), "", "mode is Manual"},
-		"DryRun":                          {leaving(mode(failover.ModeDryRun)), "", "mode is DryRun"},
-		"not all were heard":              {leaving(func(s *scope) { delete(s.reports, "cache-2") }), "", ""},
-		"not redundant":                   {leaving(say2(func(st *wire.Status) { st.State = "CatchingUp" })), "", ""},
-		"somebody changes it":             {leaving(asked("by-hand", time.Second, "")), "", ""},
-		"somebody changed it":             {leaving(asked("by-hand", time.Second, v1alpha1.ConditionReady)), "cache-1", ""},
-		"asked already":                   {leaving(asked("cache-drain-4-1", time.Second, "")), "", ""},
-		"nobody serves":                   {leaving(func(s *scope) { s.reports["cache-0"].Status.Serving = false }), "", ""},
-		"the Lease names another":         {leaving(func(s *scope) { s.register.Holder = runOf("cache-1") }), "", ""},
-		"it is not routed yet":            {leaving(func(s *scope) { s.slices[0].Endpoints = nil }), "", ""},
-		"its pod is ending":               {leaving(func(s *scope) { s.pods["cache-0"].DeletionTimestamp = &metav1.Time{Time: noon} }), "", ""},
-		"its pod is another already":      {leaving(func(s *scope) { s.pods["cache-0"].UID = "another" }), "", ""},
-		"one member":                      {leaving(single), "", ""},
-		"refused a moment ago":            {leaving(refused("1", time.Second)), "", "asked again to hand over in a while: nobody could take over"},
-		"refused a while ago":             {leaving(refused("1", 31*time.Second)), "cache-1", ""},
-		"refused twice":                   {leaving(refused("2", 31*time.Second), refused("1", time.Hour)), "", "asked again"},
-		"refused twice, longer ago":       {leaving(refused("2", 61*time.Second), refused("1", time.Hour)), "cache-1", ""},
-		"refused often, the longest wait": {leaving(refused("40", time.Hour)), "cache-1", ""},
-		"refused in an epoch before":      {leaving(asked("cache-drain-3-1", time.Second, v1alpha1.ConditionStalled)), "cache-1", ""},
+		"the node is cordoned":             {leaving(), "cache-1", ""},
+		"a moment ago":                     {leaving(func(s *scope) { s.memory.parting = partingPod{} }), "", ""},
+		"a while ago":                      {leaving(func(s *scope) { s.memory.parting.since = noon.Add(time.Millisecond - cordonSettle) }), "", ""},
+		"another primary's, long ago":      {leaving(func(s *scope) { s.memory.parting.pod = "earlier" }), "", ""},
+		"a moment ago, another's too":      {leaving(func(s *scope) { s.memory.parting = partingPod{} }, cordon("node-1")), "cache-2", ""},
+		"a moment ago, an unfit one's too": {leaving(func(s *scope) { s.memory.parting = partingPod{} }, cordon("node-1"), unfit("cache-1")), "", ""},
+		"it is not":                        {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }), "", ""},
+		"only a replica's is":              {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }, cordon("node-1")), "", ""},
+		"the first candidate's is too":     {leaving(cordon("node-1")), "cache-2", ""},
+		"all are":                          {leaving(cordon("node-1", "node-2")), "", "cache-1 is no better off, since node node-1 is cordoned; cache-2 is no better off"},
+		"a candidate's node is gone":       {leaving(cordon("node-1"), func(s *scope) { delete(s.nodes, "node-2") }), "", "node node-2, which is not there any more"},
+		"the primary's node is gone":       {leaving(func(s *scope) { delete(s.nodes, "node-0") }), "", ""},
+		"a guard refuses one":              {leaving(unfit("cache-1")), "cache-2", ""},
+		"guards refuse all":                {leaving(unfit("cache-1"), unfit("cache-2")), "", "cache-1 cannot take over; cache-2 cannot take over"},
+		"a candidate is ending":            {leaving(func(s *scope) { s.pods["cache-1"].DeletionTimestamp = &metav1.Time{Time: noon} }), "cache-2", ""},
+		"paused":                           {leaving(func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), "", "spec.state is Paused"},
+		"Manual":                           {leaving(mode(failover.ModeManual)), "", "mode is Manual"},
+		"DryRun":                           {leaving(mode(failover.ModeDryRun)), "", "mode is DryRun"},
+		"not all were heard":               {leaving(func(s *scope) { delete(s.reports, "cache-2") }), "", ""},
+		"not redundant":                    {leaving(say2(func(st *wire.Status) { st.State = "CatchingUp" })), "", ""},
+		"somebody changes it":              {leaving(asked("by-hand", time.Second, "")), "", ""},
+		"somebody changed it":              {leaving(asked("by-hand", time.Second, v1alpha1.ConditionReady)), "cache-1", ""},
+		"asked already":                    {leaving(asked("cache-drain-4-1", time.Second, "")), "", ""},
+		"nobody serves":                    {leaving(func(s *scope) { s.reports["cache-0"].Status.Serving = false }), "", ""},
+		"the Lease names another":          {leaving(func(s *scope) { s.register.Holder = runOf("cache-1") }), "", ""},
+		"it is not routed yet":             {leaving(func(s *scope) { s.slices[0].Endpoints = nil }), "", ""},
+		"its pod is ending":                {leaving(func(s *scope) { s.pods["cache-0"].DeletionTimestamp = &metav1.Time{Time: noon} }), "", ""},
+		"its pod is another already":       {leaving(func(s *scope) { s.pods["cache-0"].UID = "another" }), "", ""},
+		"one member":                       {leaving(single), "", ""},
+		"refused a moment ago":             {leaving(refused("1", time.Second)), "", "asked again to hand over in a while: nobody could take over"},
+		"refused a while ago":              {leaving(refused("1", 31*time.Second)), "cache-1", ""},
+		"refused twice":                    {leaving(refused("2", 31*time.Second), refused("1", time.Hour)), "", "asked again"},
+		"refused twice, longer ago":        {leaving(refused("2", 61*time.Second), refused("1", time.Hour)), "cache-1", ""},
+		"refused often, the longest wait":  {leaving(refused("40", time.Hour)), "cache-1", ""},
+		"refused in an epoch before":       {leaving(asked("cache-drain-3-1", time.Second, v1alpha1.ConditionStalled)), "cache-1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := nextLeave(c.s)

@@ -3,6 +3,7 @@ package replicatedservice
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +22,8 @@ const (
 	readOnlyFor = 30 * time.Second
 )
 
-// remount is a pod that was made anew since its volume refused writes.
-type remount struct {
+// renewal is what was done about a volume that refuses writes: its pod was made anew, or its member began anew with a fresh one.
+type renewal struct {
 	at  time.Time
 	pod types.UID // the one that was deleted
 }
@@ -71,22 +72,26 @@ func remounts(s *scope, member string) bool {
 
 // remounted reports whether that was done lately.
 func remounted(s *scope, member string) bool {
-	last, ever := s.memory.remounted[member]
-	return ever && s.now.Sub(last.at) < healWindow
+	return lately(s, s.memory.remounted[member])
 }
+
+func lately(s *scope, r renewal) bool { return !r.at.IsZero() && s.now.Sub(r.at) < healWindow }
 
 // wornOut reports whether a member's volume refuses writes in a new pod too, and is the first that does: that of a member whose last one is still kept is no
 // accident.
 func wornOut(s *scope, member string) bool {
 	pod := s.pods[member]
-	return len(readOnly(s, member)) > 0 && pod.DeletionTimestamp == nil && remounted(s, member) && s.memory.remounted[member].pod != pod.UID && len(wornBefore(s, member)) == 0
+	again := lately(s, s.memory.begunAnew[member]) || len(wornBefore(s, member)) > 0
+	return len(readOnly(s, member)) > 0 && pod.DeletionTimestamp == nil && remounted(s, member) && s.memory.remounted[member].pod != pod.UID && !again
 }
 
 // wornBefore are the kept volumes that a member had before, and that refused writes.
 func wornBefore(s *scope, member string) []string {
 	var out []string
 	for i := range s.kept {
-		if v := &s.kept[i]; v.Labels[keys.LabelMember] == member && v.Annotations[keys.AnnotationReadOnly] != "" {
+		v := &s.kept[i]
+		used := slices.Contains(volumeNames(s.stranded[member]), v.Name) // kept a moment ago, and not replaced in the end
+		if v.Labels[keys.LabelMember] == member && v.Annotations[keys.AnnotationReadOnly] != "" && !used {
 			out = append(out, v.Name)
 		}
 	}
@@ -99,13 +104,19 @@ const (
 	volumeHolds = "holds" // it may hold writes that were acknowledged and that nobody else has, or what was kept aside in lost
 )
 
-// spent says what a volume that refuses writes may still be good for. Without a quorum a primary acknowledges what no replica has yet.
+// spent says what a volume that refuses writes may still be good for. Without a quorum a primary acknowledges what no replica has yet; with one that may
+// shrink to nothing, too.
 func spent(s *scope, member string) string {
 	status := s.reports[member].Live()
-	if synchronous(s.svc) && status != nil && (status.Lost == nil || status.Lost.Dir == "") {
-		return volumeSpent
+	if !synchronous(s.svc) || s.register == nil || status == nil || (status.Lost != nil && status.Lost.Dir != "") {
+		return volumeHolds
 	}
-	return volumeHolds
+	terms := s.register.Terms
+	set := terms.Set()
+	if terms.OnTooFew == failover.ContinueWriting || terms.Quorum == 0 || set == nil || set.Quorum == 0 {
+		return volumeHolds
+	}
+	return volumeSpent
 }
 
 // tellReadOnly tells a person of volumes that refuse writes and about which nothing is done. It comes after what heals and rolls, which it does not hold up.
@@ -133,7 +144,7 @@ func (r *Reconciler) tellReadOnly(_ context.Context, s *scope) error {
 // inHand reports whether a member is being made anew, or will be.
 func inHand(s *scope, member string) bool {
 	uid := s.pods[member].UID
-	if s.memory.remounted[member].pod == uid || s.memory.begunAnew[member] == uid {
+	if s.memory.remounted[member].pod == uid || s.memory.begunAnew[member].pod == uid {
 		return true // its pod was deleted in this look, or ends
 	}
 	return len(s.problems) == 0 && (held(s) == member || beginsAnew(s, member))
@@ -148,14 +159,17 @@ func readOnlyMessage(s *scope, member string) string {
 		return what
 	case !holds(s, member):
 		if before := wornBefore(s, member); len(before) > 0 {
-			what += fmt.Sprintf("; it does not begin anew by itself while an earlier volume that refused writes is kept (PersistentVolume %s), which may hold what nobody else has: "+
-				"delete that once you do not need it", strings.Join(before, ", "))
+			what += fmt.Sprintf("; it does not begin anew by itself while an earlier volume that refused writes is kept (PersistentVolume %s): "+
+				"see whether anything on that is still needed, and delete it", strings.Join(before, ", "))
 		}
 		return what + "; or have the member made anew from the primary: " + rebuild(s, member)
-	case s.paused() || rollMode(s) != failover.ModeAutomatic:
+	case s.paused():
+		return what + ". It is the primary, and nobody takes over while the service is paused: set spec.state to Active"
+	case serving == nil || serving.Run.Member != member:
+		return what + ". It was the primary: FailoverPossible says who could take over"
+	case rollMode(s) != failover.ModeAutomatic:
 		return what + ". It is the primary, and nobody takes over by itself: have it hand over first with a Failover of type Switchover"
-	case serving != nil && serving.Run.Member == member:
+	default:
 		return what + ". It is the primary, and hands over as soon as another member may take over: FailoverPossible says what keeps them"
 	}
-	return what
 }

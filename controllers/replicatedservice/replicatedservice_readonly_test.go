@@ -38,7 +38,7 @@ func readOnlyScene(change ...func(*scope)) *scope {
 
 // remountedOnce is that its pod was made anew for that a moment ago.
 func remountedOnce(s *scope) {
-	s.memory.remounted = map[string]remount{"cache-2": {at: noon.Add(-2 * freshAfter), pod: "earlier"}}
+	s.memory.remounted = map[string]renewal{"cache-2": {at: noon.Add(-2 * freshAfter), pod: "earlier"}}
 	s.memory.gone = map[string]time.Time{"cache-2": noon.Add(-freshAfter)}
 }
 
@@ -81,7 +81,7 @@ func TestReadOnly(t *testing.T) {
 		"in a new pod too":           {readOnlyScene(longReadOnly, remountedOnce), "fresh", true, ""},
 		"of a new pod nothing known": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) { s.memory.gone = nil }), "", true, ""},
 		"its pod was just deleted": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) {
-			s.memory.remounted["cache-2"] = remount{at: noon, pod: s.pods["cache-2"].UID}
+			s.memory.remounted["cache-2"] = renewal{at: noon, pod: s.pods["cache-2"].UID}
 		}), "", true, ""},
 		"its old pod is ending": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) {
 			now := metav1.NewTime(noon)
@@ -91,8 +91,12 @@ func TestReadOnly(t *testing.T) {
 			s.memory.healed = map[string][]time.Time{"cache-2": {noon.Add(-time.Minute), noon.Add(-time.Minute), noon.Add(-time.Minute)}}
 		}), "heal", true, ""},
 		"a second volume": {readOnlyScene(longReadOnly, remountedOnce, keeps), "", false, "(PersistentVolume older)"},
-		"an hour later":   {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) { s.now = noon.Add(healWindow) }), "heal", true, ""},
-		"people decide":   {readOnlyScene(longReadOnly, remountedOnce, manual), "", false, "kubectl delete pvc data-cache-2"},
+		"a second volume lately": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) {
+			s.memory.begunAnew = map[string]renewal{"cache-2": {at: noon.Add(-time.Minute), pod: "earlier"}}
+		}), "", false, "kubectl delete pvc data-cache-2"},
+		"this volume was kept, and not replaced": {readOnlyScene(longReadOnly, remountedOnce, keeps, func(s *scope) { s.kept[0].Name = "old" }), "fresh", true, ""},
+		"an hour later":                          {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) { s.now = noon.Add(healWindow) }), "heal", true, ""},
+		"people decide":                          {readOnlyScene(longReadOnly, remountedOnce, manual), "", false, "kubectl delete pvc data-cache-2"},
 		"paused": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) { s.svc.Spec.State = v1alpha1.StatePaused }), "", false,
 			"Repair or replace the disk"},
 		"another is missing too": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) { silence(s, "cache-1") }), "", false, "Repair or replace the disk"},
@@ -156,17 +160,23 @@ func TestReplaceReadOnlyVolume(t *testing.T) {
 	kept := &wire.Lost{Epoch: 2, Bytes: 10, Dir: "lost/2"}
 	for name, c := range map[string]struct {
 		mode     v1alpha1.ReplicationMode
+		quorum   int
+		tooFew   failover.TooFewReplicas
 		lost     *wire.Lost
 		released bool
 	}{
-		"asynchronous":                      {v1alpha1.Asynchronous, nil, false},
-		"synchronous":                       {v1alpha1.Synchronous, nil, true},
-		"synchronous, with data kept aside": {v1alpha1.Synchronous, kept, false},
+		"asynchronous":                      {v1alpha1.Asynchronous, 0, "", nil, false},
+		"synchronous":                       {v1alpha1.Synchronous, 1, failover.StopWriting, nil, true},
+		"synchronous, while there are some": {v1alpha1.Synchronous, 1, failover.ContinueWriting, nil, false},
+		"synchronous, not in force":         {v1alpha1.Synchronous, 0, failover.StopWriting, nil, false},
+		"synchronous, with data kept aside": {v1alpha1.Synchronous, 1, failover.StopWriting, kept, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := readOnlyScene(remountedOnce, func(s *scope) {
 				s.svc.Spec.Replication = &v1alpha1.ReplicationSpec{Mode: c.mode}
 				s.svc.Spec.Storage.Retention = v1alpha1.DeleteVolumes
+				s.register.Terms.Quorum, s.register.Terms.OnTooFew = c.quorum, c.tooFew
+				s.register.Terms.Sets = []failover.SyncSet{{Epoch: s.register.Epoch, Primary: "cache-0", Quorum: c.quorum}}
 				change(s, "cache-2", func(st *wire.Status) { st.Lost = c.lost })
 			})
 			r, api := freshStage(t, s)
@@ -177,7 +187,7 @@ func TestReplaceReadOnlyVolume(t *testing.T) {
 				t.Error("the claim is still there")
 			}
 			volume := oldVolume(t, s, api)
-			if volume.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimRetain || s.memory.begunAnew["cache-2"] == "" {
+			if volume.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimRetain || s.memory.begunAnew["cache-2"].pod == "" {
 				t.Errorf("the volume is not kept: %+v", volume)
 			}
 			volume.Status.Phase = corev1.VolumeReleased

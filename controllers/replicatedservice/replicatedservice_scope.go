@@ -162,13 +162,16 @@ func (r *Reconciler) gather(ctx context.Context, svc *v1alpha1.ReplicatedService
 		now: r.Now(), svc: svc, pods: map[string]*corev1.Pod{}, reports: map[string]members.Report{},
 		memory: r.memories.of(client.ObjectKeyFromObject(svc)),
 	}
-	for _, report := range r.Members.Snapshot(s.key()) {
-		s.reports[report.Member] = report
-	}
-	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readClaims, r.readKept, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy, r.readCrowd} {
+	for _, read := range []func(context.Context, *scope) error{r.readWorkload, r.readNodes, r.readKept, r.readBudgets, r.readRoutes, r.readRegister, r.readPolicy, r.readCrowd} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
+	}
+	for _, report := range r.Members.Snapshot(s.key()) {
+		s.reports[report.Member] = report
+	}
+	if err := r.readClaims(ctx, s); err != nil {
+		return nil, err
 	}
 	list := &v1alpha1.FailoverList{}
 	if err := r.Client.List(ctx, list, client.InNamespace(svc.Namespace)); err != nil {
@@ -282,11 +285,11 @@ type memory struct {
 	illBefore    map[string]bool        // members that were not well when they were renewed
 	gone         map[string]time.Time   // since when a member's volume is of no use any more
 	readOnly     map[string]time.Time   // since when a member's volume refuses writes
-	remounted    map[string]remount     // pods that were made anew since their volume refused writes
-	begunAnew    map[string]types.UID   // pods that were deleted for their members to begin anew with fresh volumes
+	remounted    map[string]renewal     // members whose pods were made anew since their volume refused writes
+	begunAnew    map[string]renewal     // members that began anew with fresh volumes
 	behind       map[string]lagSeen     // the least lag of members that are behind
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
-	parting      time.Time              // since when the primary's node has been to be emptied
+	parting      partingPod             // since when the primary's node has been to be emptied, and the primary's pod
 	turnsIn      string                 // the Lease that counts failovers, and when it was there
 	turnsSeen    time.Time
 	wholeSince   time.Time // since when all members have been well, while evictions are forbidden

@@ -291,8 +291,8 @@ func (a *Agent) onFenced(why string, serving bool, started failover.Instant, err
 			wait = relayFor // clients are led to the successor meanwhile, and perhaps until the pod ends
 		}
 		a.proc.notBefore = max(a.proc.notBefore, now.Add(wait))
-		a.parting = false
 	}
+	a.parting = false
 	release := a.obs.OnFenced(now)
 	if serving {
 		a.Log.Info("Fenced", "why", why, "took", now.Sub(started))

@@ -197,7 +197,7 @@ func (a *Agent) onDrained(h *handover, err error) {
 	a.replyHandover(h, wire.HandoverReply{Target: h.target})
 }
 
-// dispensable reports whether the successor's writes need this member's engine as little as this member and the successor count among the members.
+// dispensable reports whether the members but for this one and its successor are enough for what the successor's writes need.
 func (a *Agent) dispensable() bool {
 	t := a.obs.Lease.Terms
 	return len(t.Names())-2 >= max(t.Quorum, t.MinReplicasToWrite, 1)

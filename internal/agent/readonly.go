@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// refusedOften in a row a volume must have refused what is written to count as read-only, asked again every refusedEvery: an error that passes is none of
-	// the file system's state.
+	// refusedOften in a row a volume must have refused what is written to count as read-only: an error that passes is none of the file system's state.
 	refusedOften = 2
-	refusedEvery = time.Second
-	// takenFor is for how long it must have taken writes at each look to count as whole again.
+	// othersKnow is how long a primary waits with that knowledge, by when members with the same fault have it too and are no candidates.
+	othersKnow = 2 * roomEvery
+	// takenFor is for how long it must have refused nothing to count as whole again.
 	takenFor = 30 * time.Second
 	// handAwayFirst and handAwayMost bound the pause before a primary on such a volume tries to hand over once more, which doubles: each try holds back what
 	// the engine still takes.
@@ -35,16 +35,6 @@ type handingAway struct {
 	told  string // why nobody could take over, as it was logged
 }
 
-// roomPause is how long until the volumes are asked again.
-func (a *Agent) roomPause() time.Duration {
-	for _, g := range a.grudges {
-		if g.taken == 0 {
-			return refusedEvery
-		}
-	}
-	return roomEvery
-}
-
 // onReadOnly takes in which volumes refuse what is written. Such a member is no candidate, and as the primary it hands over: its engine would refuse
 // writes, or end, at a time of its own choosing.
 func (a *Agent) onReadOnly(rooms []Room) {
@@ -60,10 +50,10 @@ func (a *Agent) onReadOnly(rooms []Room) {
 	}
 	slices.Sort(now)
 	if slices.Equal(now, known) {
-		a.handAway() // a look later than it was known, by when the others know of theirs
+		a.handAway()
 		return
 	}
-	a.obs.ReadOnly, a.handing = now, handingAway{}
+	a.obs.ReadOnly, a.handing = now, handingAway{next: a.now().Add(othersKnow)}
 	if len(now) > 0 {
 		a.Log.Info("Volumes refuse what is written", "volumes", now)
 	} else {

@@ -29,7 +29,7 @@ const (
 
 const (
 	// roomEvery is how often the volumes are asked.
-	roomEvery = 5 * time.Second
+	roomEvery = time.Second
 	// roomShare of a volume is too little to be left, or roomMost of a large one, while a person can still do something about it. Of a small
 	// one it is roomLeast, which two of PostgreSQL's usual segments of WAL need at once, but no more than roomSmall.
 	roomShare = 20
@@ -47,7 +47,7 @@ func (a *Agent) watchRoom() {
 	a.World.Beside(0, func(context.Context) { rooms = a.Rooms() }, func() {
 		a.onRooms(rooms)
 		a.onReadOnly(rooms)
-		a.World.After(a.roomPause(), a.watchRoom)
+		a.World.After(roomEvery, a.watchRoom)
 	})
 }
 

@@ -13,7 +13,7 @@ const (
 	// AnnotationReclaim on such a volume: the reclaim policy that it had before.
 	AnnotationReclaim = "ha.understudy.dev/reclaim-policy"
 	// AnnotationReadOnly on such a volume: its member began anew since it refused writes. Of value "holds" it may hold what nobody else has, and is kept until a
-	// person deletes it.
+	// person deletes it or the service.
 	AnnotationReadOnly = "ha.understudy.dev/read-only"
 	// AnnotationEpoch on the primary's EndpointSlice: the epoch of the member it names. It never falls.
 	AnnotationEpoch = "ha.understudy.dev/epoch"
