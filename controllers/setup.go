@@ -44,12 +44,14 @@ const leaderElectionID = "understudy-operator.ha.understudy.dev"
 
 // Config is what the operator's flags say.
 type Config struct {
-	AgentImage         string
-	MetricsAddress     string
-	HealthAddress      string
-	LeaderElection     bool
-	ElectionNamespace  string
-	SkipNameValidation bool // tests run several operators in one process
+	AgentImage        string
+	MetricsAddress    string
+	HealthAddress     string
+	LeaderElection    bool
+	ElectionNamespace string
+	// MaxConcurrentFailovers of all services of the cluster; 0: no such limit.
+	MaxConcurrentFailovers int
+	SkipNameValidation     bool // tests run several operators in one process
 }
 
 // Scheme knows every kind the operator handles.
@@ -125,6 +127,7 @@ func Setup(mgr ctrl.Manager, c Config, m members.Members) error {
 	err := (&replicatedservice.Reconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Members: m,
 		Recorder: mgr.GetEventRecorder("understudy-operator"), AgentImage: c.AgentImage, Now: time.Now,
+		ClusterTurns: replicatedservice.ClusterTurns{Most: c.MaxConcurrentFailovers, Namespace: c.ElectionNamespace},
 	}).SetupWithManager(mgr)
 	if err != nil {
 		return fmt.Errorf("setting up the controller of ReplicatedService: %w", err)

@@ -39,6 +39,8 @@ type Reconciler struct {
 	Recorder   events.EventRecorder
 	AgentImage string
 	Now        func() time.Time
+	// ClusterTurns limits failovers at once in the whole cluster.
+	ClusterTurns ClusterTurns
 
 	memories    memories
 	secrets     secretStore
@@ -137,6 +139,7 @@ func (r *Reconciler) finalize(ctx context.Context, svc *v1alpha1.ReplicatedServi
 	if err := r.releaseAll(ctx, svc); err != nil {
 		return err
 	}
+	r.leaveTurns(ctx, svc)
 	lease, err := r.liveLease(ctx, svc)
 	if err != nil {
 		return err

@@ -68,9 +68,9 @@ func (s *scope) wantedTerms(members []failover.MemberEntry) failover.Terms {
 	terms := policy.Terms(s.policy, s.effective.Spec, members)
 	terms.CooldownMillis = cooldown(s).Milliseconds()
 	terms.Preferred = preferred(s)
-	if terms.Turns, terms.Behind = s.crowd.most, s.crowd.behind; terms.Turns > 0 {
-		terms.TurnsIn = names.Turns(workload.PolicyOf(s.svc))
-	}
+	c := s.crowd
+	terms.Turns, terms.TurnsIn, terms.Behind = c.most, c.in, c.behind
+	terms.TurnsOf, terms.GroupTurns, terms.GroupBehind = c.group, c.groupMost, c.groupBehind
 	if e := epochIn(s.svc, keys.AnnotationApproved); s.register != nil && e == s.register.Epoch {
 		terms.Approved = e // of another epoch nobody has seen what happened
 	}

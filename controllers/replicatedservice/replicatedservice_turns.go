@@ -2,7 +2,6 @@ package replicatedservice
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -25,42 +25,82 @@ import (
 // seeTurnsAgain is when the Lease that services share is looked for again: it is not watched, and without it nothing is limited.
 const seeTurnsAgain = 10 * time.Minute
 
-// crowd are the services under one policy of a namespace, where more than may fail over at once.
-type crowd struct {
-	most   int // 0: there are no more
-	behind int // priorities above the service's own, at most as many as turns
+// makeTurnsAgain is when that is tried again after it could not be made.
+const makeTurnsAgain = 30 * time.Second
+
+// ClusterTurns is the operator's limit on failovers at once in the whole cluster.
+type ClusterTurns struct {
+	Most      int    // 0: there is none, and each policy's counts alone, namespace by namespace
+	Namespace string // the operator's, where the Lease is that counts them
 }
 
-// readCrowd finds out whether the services under the policy have to take turns when they fail over.
+// crowd are the services that a service takes turns with when it fails over, where more are there than may do so at once.
+type crowd struct {
+	most   int    // 0: there are no more
+	in     string // the Lease that counts them, in the terms' words
+	behind int    // priorities above the service's own, at most as many as turns
+	// The same of those under the service's policy, where the services of the cluster are counted; groupMost is 0 where there are no more of them.
+	group                  string
+	groupMost, groupBehind int
+}
+
+// readCrowd finds out whether the service has to take turns when it fails over.
 func (r *Reconciler) readCrowd(ctx context.Context, s *scope) error {
-	most := int(s.policy.Budget.MaxConcurrentFailovers)
+	most, policy := int(s.policy.Budget.MaxConcurrentFailovers), workload.PolicyOf(s.svc)
+	all := r.ClusterTurns.Most
+	if most == 0 && all == 0 {
+		return nil
+	}
 	list := &v1alpha1.ReplicatedServiceList{}
-	if err := r.Client.List(ctx, list, client.InNamespace(s.svc.Namespace)); err != nil {
+	var where []client.ListOption
+	if all == 0 {
+		where = append(where, client.InNamespace(s.svc.Namespace))
+	}
+	if err := r.Client.List(ctx, list, where...); err != nil {
 		return err
 	}
-	var peers []*v1alpha1.ReplicatedService
+	var every, peers []*v1alpha1.ReplicatedService
 	for i := range list.Items {
 		peer := &list.Items[i]
-		if workload.PolicyOf(peer) == workload.PolicyOf(s.svc) && peer.DeletionTimestamp.IsZero() {
+		if !peer.DeletionTimestamp.IsZero() {
+			continue
+		}
+		every = append(every, peer)
+		if peer.Namespace == s.svc.Namespace && workload.PolicyOf(peer) == policy {
 			peers = append(peers, peer)
 		}
 	}
-	if most == 0 || len(peers) <= most {
+	switch {
+	case all > 0 && len(every) > all:
+		s.crowd = crowd{most: all, in: r.ClusterTurns.Namespace + "/" + names.ClusterTurns, group: s.svc.Namespace + "/" + policy}
+		if most > 0 && len(peers) > most {
+			s.crowd.groupMost = most
+		}
+	case most > 0 && len(peers) > most:
+		s.crowd = crowd{most: most, in: names.Turns(policy)}
+		every = peers
+	default:
 		return nil
 	}
 	classes := &schedulingv1.PriorityClassList{}
 	if err := r.Client.List(ctx, classes); err != nil {
 		return err
 	}
-	own := priorityOf(s.svc, classes.Items)
+	s.crowd.behind = min(prioritiesAbove(s.svc, every, classes.Items), s.crowd.most)
+	s.crowd.groupBehind = min(prioritiesAbove(s.svc, peers, classes.Items), s.crowd.groupMost)
+	return nil
+}
+
+// prioritiesAbove is how many there are above a service's own.
+func prioritiesAbove(svc *v1alpha1.ReplicatedService, peers []*v1alpha1.ReplicatedService, classes []schedulingv1.PriorityClass) int {
+	own := priorityOf(svc, classes)
 	var above []int32
 	for _, peer := range peers {
-		if p := priorityOf(peer, classes.Items); p > own && !slices.Contains(above, p) {
+		if p := priorityOf(peer, classes); p > own && !slices.Contains(above, p) {
 			above = append(above, p)
 		}
 	}
-	s.crowd = crowd{most: most, behind: min(len(above), most)}
-	return nil
+	return len(above)
 }
 
 // priorityOf is what the members' pods get from their class, or from the cluster's default one.
@@ -74,42 +114,82 @@ func priorityOf(svc *v1alpha1.ReplicatedService, classes []schedulingv1.Priority
 	return 0
 }
 
-// ensureTurns makes the Lease in which the services under a policy count those that fail over. It goes with the last service that was in need of it.
+// ensureTurns makes the Lease in which services count those that fail over.
 func (r *Reconciler) ensureTurns(ctx context.Context, s *scope) error {
-	name := names.Turns(workload.PolicyOf(s.svc))
 	if s.crowd.most == 0 || s.paused() {
 		return nil
 	}
-	if left := seeTurnsAgain - s.now.Sub(s.memory.turnsSeen); left > 0 && s.memory.turnsIn == name {
+	if left := seeTurnsAgain - s.now.Sub(s.memory.turnsSeen); left > 0 && s.memory.turnsIn == s.crowd.in {
 		s.lookIn(left)
 		return nil
 	}
-	owner := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ReplicatedService", Name: s.svc.Name, UID: s.svc.UID}
-	have := &coordinationv1.Lease{}
-	key := types.NamespacedName{Namespace: s.svc.Namespace, Name: name}
-	err := r.Live.Get(ctx, key, have)
-	switch {
-	case apierrors.IsNotFound(err):
-		have.Namespace, have.Name, have.OwnerReferences = key.Namespace, key.Name, []metav1.OwnerReference{owner}
-		err = r.Client.Create(ctx, have, apply.FieldOwner)
-	case err == nil && !slices.ContainsFunc(have.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == owner.UID }):
-		before := client.MergeFromWithOptions(have.DeepCopy(), client.MergeFromWithOptimisticLock{})
-		have.OwnerReferences = append(have.OwnerReferences, owner)
-		err = r.Client.Patch(ctx, have, before, apply.FieldOwner)
+	ensure := r.ensurePolicyTurns
+	if s.crowd.group != "" {
+		ensure = r.ensureClusterTurns
 	}
-	if err != nil {
-		return fmt.Errorf("making Lease %s, which counts the services that fail over at once: %w", key.Name, err)
+	if err := ensure(ctx, s); err != nil { // a limit that only delays must hold nothing else up
+		ctrl.LoggerFrom(ctx).Error(err, "what counts the services that fail over at once cannot be made; nobody waits for others meanwhile", "lease", s.crowd.in)
+		s.lookIn(makeTurnsAgain)
+		return nil
 	}
-	s.memory.turnsSeen, s.memory.turnsIn = s.now, name
+	s.memory.turnsSeen, s.memory.turnsIn = s.now, s.crowd.in
 	s.lookIn(seeTurnsAgain)
 	return nil
 }
 
-// servicesBeside are those under the same policy: each that comes or goes may make them take turns, or end that.
+// ensurePolicyTurns makes that of the services under a policy. It goes with the last service that was in need of it.
+func (r *Reconciler) ensurePolicyTurns(ctx context.Context, s *scope) error {
+	owner := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ReplicatedService", Name: s.svc.Name, UID: s.svc.UID}
+	have := &coordinationv1.Lease{}
+	key := types.NamespacedName{Namespace: s.svc.Namespace, Name: s.crowd.in}
+	err := r.Live.Get(ctx, key, have)
+	switch {
+	case apierrors.IsNotFound(err):
+		have.Namespace, have.Name, have.OwnerReferences = key.Namespace, key.Name, []metav1.OwnerReference{owner}
+		return r.Client.Create(ctx, have, apply.FieldOwner)
+	case err == nil && !slices.ContainsFunc(have.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == owner.UID }):
+		before := client.MergeFromWithOptions(have.DeepCopy(), client.MergeFromWithOptimisticLock{})
+		have.OwnerReferences = append(have.OwnerReferences, owner)
+		return r.Client.Patch(ctx, have, before, apply.FieldOwner)
+	}
+	return err
+}
+
+// ensureClusterTurns makes that of all services, in the operator's namespace, and lets this service's agents change it and nothing else there.
+func (r *Reconciler) ensureClusterTurns(ctx context.Context, s *scope) error {
+	namespace := r.ClusterTurns.Namespace
+	for _, obj := range []client.Object{workload.ClusterTurns(namespace), workload.ClusterTurnsRole(namespace), workload.ClusterTurnsBinding(s.svc, namespace)} {
+		err := r.Live.Get(ctx, client.ObjectKeyFromObject(obj), obj.DeepCopyObject().(client.Object))
+		if apierrors.IsNotFound(err) {
+			err = client.IgnoreAlreadyExists(r.Client.Create(ctx, obj, apply.FieldOwner))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveTurns takes the right to change the cluster's turns from the agents of a service that goes, whether there is a limit still or not. The service goes
+// nevertheless: its service account goes with it.
+func (r *Reconciler) leaveTurns(ctx context.Context, svc *v1alpha1.ReplicatedService) {
+	if r.ClusterTurns.Namespace == "" {
+		return
+	}
+	binding := workload.ClusterTurnsBinding(svc, r.ClusterTurns.Namespace)
+	if err := r.Client.Delete(ctx, binding); client.IgnoreNotFound(err) != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "a RoleBinding of a service that is gone is left", "namespace", binding.Namespace, "name", binding.Name)
+	}
+}
+
+// servicesBeside are those that a service may share turns with: each that comes or goes may make them take turns, or end that.
 func (r *Reconciler) servicesBeside(ctx context.Context, obj client.Object) []reconcile.Request {
 	svc, ok := obj.(*v1alpha1.ReplicatedService)
 	if !ok {
 		return nil
+	}
+	if r.ClusterTurns.Most > 0 {
+		return r.servicesWhere(ctx, metav1.NamespaceAll, func(o *v1alpha1.ReplicatedService) bool { return o.UID != svc.UID })
 	}
 	return r.servicesWhere(ctx, svc.Namespace, func(o *v1alpha1.ReplicatedService) bool {
 		return o.Name != svc.Name && workload.PolicyOf(o) == workload.PolicyOf(svc)

@@ -109,7 +109,7 @@ func (r *Reconciler) servicesWhere(ctx context.Context, namespace string, uses f
 	var out []reconcile.Request
 	for i := range list.Items {
 		if uses(&list.Items[i]) {
-			out = append(out, request(namespace, list.Items[i].Name))
+			out = append(out, request(list.Items[i].Namespace, list.Items[i].Name))
 		}
 	}
 	return out

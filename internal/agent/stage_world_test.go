@@ -56,11 +56,11 @@ func (k *fakeAPI) SwapLease(_ context.Context, l failover.Lease) (failover.Lease
 	return k.lease, nil
 }
 
-func (k *fakeAPI) TakeTurn(_ context.Context, register string, mine turns.Turn, most, leave int) (turns.Answer, error) {
-	if err := k.s.call("take turn", fmt.Sprintf(" in %s for epoch %d, of %d, leaving %d", register, mine.Epoch, most, leave)); err != nil {
+func (k *fakeAPI) TakeTurn(_ context.Context, register string, mine turns.Turn, limits turns.Limits) (turns.Answer, error) {
+	if err := k.s.call("take turn", fmt.Sprintf(" in %s for epoch %d, of %d, leaving %d", register, mine.Epoch, limits.All, limits.Leave)); err != nil {
 		return turns.Answer{}, err
 	}
-	next, answer, _ := turns.Take(k.turns, mine, most, leave)
+	next, answer, _ := turns.Take(k.turns, mine, limits)
 	k.turns = next
 	return answer, nil
 }

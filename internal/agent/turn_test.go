@@ -49,3 +49,35 @@ func TestTurnsThatNobodyCounts(t *testing.T) {
 	s.released("m-0", 1, 0)
 	s.until("it is granted", func() bool { return s.api.lease.Epoch == 2 })
 }
+
+// Where the services of the cluster are counted each is named with its namespace, and the policy's own limit holds beside.
+func TestTurnOfTheCluster(t *testing.T) {
+	for name, c := range map[string]struct {
+		group  string
+		passes bool
+	}{
+		"another policy's": {"ns/other", true},
+		"the same one's":   {"ns/p", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sharing(t, turns.Turn{Service: "ns/another", Group: c.group, Epoch: 9})
+			l := s.api.lease
+			l.Terms.Turns, l.Terms.TurnsIn, l.Terms.TurnsOf, l.Terms.GroupTurns = 2, "operator/failovers.cluster", "ns/p", 1
+			s.api.write(l)
+			s.api.watch()
+			s.shut["swap"] = c.passes // to look at it in the middle
+			s.released("m-0", 1, 0)
+			s.pass(200 * time.Millisecond)
+			if !c.passes {
+				s.never("promise request")
+				return
+			}
+			s.did("take turn in operator/failovers.cluster for epoch 2, of 2, leaving 0")
+			if len(s.api.turns) != 2 || s.api.turns[1].Service != "ns/m" {
+				t.Errorf("turns that are taken: %+v", s.api.turns)
+			}
+			s.shut["swap"] = false
+			s.until("it serves, and its turn is ended", func() bool { return s.a.obs.Serving() && len(s.api.turns) == 1 })
+		})
+	}
+}

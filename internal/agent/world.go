@@ -33,9 +33,9 @@ type Kube interface {
 	ReadLease(ctx context.Context) (failover.Lease, error)
 	// SwapLease writes l if the Lease still has the version that l was read under, and returns it as written.
 	SwapLease(ctx context.Context, l failover.Lease) (failover.Lease, error)
-	// TakeTurn counts the service among those that fail over at once, in the Lease of that name, where fewer than most minus leave others do; EndTurn
-	// takes it out again.
-	TakeTurn(ctx context.Context, register string, mine turns.Turn, most, leave int) (turns.Answer, error)
+	// TakeTurn counts the service among those that fail over at once, in the Lease of that name, where the others leave it a turn; EndTurn takes
+	// it out again.
+	TakeTurn(ctx context.Context, register string, mine turns.Turn, limits turns.Limits) (turns.Answer, error)
 	EndTurn(ctx context.Context, register, service string, epoch int64) error
 	Slice(ctx context.Context, name string) (*discoveryv1.EndpointSlice, error)
 	UpdateSlice(ctx context.Context, s *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, error)

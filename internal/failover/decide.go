@@ -24,7 +24,8 @@ const (
 	Open ActionKind = "Open"
 	// Begin starts an attempt and asks for pre-votes.
 	Begin ActionKind = "Begin"
-	// AskTurn asks whether fewer services fail over at once than the policy allows, leaving Leave turns free.
+	// AskTurn asks whether fewer services fail over at once than the policy allows, leaving Leave turns free, and
+	// GroupLeave of those of its policy where those of the cluster are counted.
 	AskTurn ActionKind = "AskTurn"
 	// EndTurn lets another service have the turn.
 	EndTurn ActionKind = "EndTurn"
@@ -50,17 +51,18 @@ const (
 
 // Action is one thing to do, with the epoch it belongs to.
 type Action struct {
-	Kind     ActionKind
-	Epoch    Epoch
-	Run      Run
-	Address  string
-	Note     string
-	Durable  *Durable
-	Terms    *Terms
-	Quorum   int
-	Leave    int
-	Detected Instant
-	Pause    time.Duration
+	Kind       ActionKind
+	Epoch      Epoch
+	Run        Run
+	Address    string
+	Note       string
+	Durable    *Durable
+	Terms      *Terms
+	Quorum     int
+	Leave      int
+	GroupLeave int
+	Detected   Instant
+	Pause      time.Duration
 }
 
 // Decision is what to do next.

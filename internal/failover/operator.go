@@ -87,6 +87,7 @@ func DecideLease(v OperatorView) LeaseStep {
 	next := *v.Lease
 	next.Terms.Mode, next.Terms.Accepted, next.Terms.CooldownMillis = v.Wanted.Mode, v.Wanted.Accepted, v.Wanted.CooldownMillis
 	next.Terms.Turns, next.Terms.TurnsIn, next.Terms.Behind = v.Wanted.Turns, v.Wanted.TurnsIn, v.Wanted.Behind
+	next.Terms.TurnsOf, next.Terms.GroupTurns, next.Terms.GroupBehind = v.Wanted.TurnsOf, v.Wanted.GroupTurns, v.Wanted.GroupBehind
 	next.Terms.Preferred, next.Terms.Approved = v.Wanted.Preferred, v.Wanted.Approved
 	why := "mode, accepted evidence, cooldown, turns, the preferred members or a person's approval changed"
 	if list, reason := nextMembers(v); list != nil && !v.Paused {

@@ -67,11 +67,17 @@ type Terms struct {
 	// began so, with another member than the one before or with the one that came back from such an epoch.
 	CooldownMillis int64 `json:"cooldownMilliseconds,omitempty"`
 	Unasked        Epoch `json:"unasked,omitempty"`
-	// Turns is how many of the services under the policy may fail over at once, where there are more of them; 0: nobody waits for that. TurnsIn is
-	// the Lease that counts them, and Behind how many turns this service leaves free, at first, to those of higher priority.
+	// Turns is how many of the services under the policy, or of the cluster, may fail over at once, where there are more of them; 0: nobody waits for that.
+	// TurnsIn is the Lease that counts them, with its namespace and a slash before its name where that is another one, and Behind how many turns this
+	// service leaves free, at first, to those of higher priority.
 	Turns   int    `json:"turns,omitempty"`
 	TurnsIn string `json:"turnsIn,omitempty"`
 	Behind  int    `json:"behind,omitempty"`
+	// TurnsOf names the services under one policy where those of the cluster are counted, and GroupTurns is how many of them may fail over at once, of which
+	// the service leaves GroupBehind free; 0: as many as of the cluster.
+	TurnsOf     string `json:"turnsOf,omitempty"`
+	GroupTurns  int    `json:"groupTurns,omitempty"`
+	GroupBehind int    `json:"groupBehind,omitempty"`
 	// MinReplicasToWrite is carried out by the engine.
 	MinReplicasToWrite int `json:"minReplicasToWrite,omitempty"`
 	// Opened is the last epoch that opened; Sets the synchronous set of it and of each later one.

@@ -51,11 +51,10 @@ func askPromises(now Instant, o *Observation, a *Attempt, d *Decision) {
 	case in == 0:
 		d.do(Action{Kind: AskPromises, Epoch: a.Epoch})
 	case in < 0:
-		d.do(Action{Kind: AskTurn, Epoch: a.Epoch, Leave: o.leaves(now, a)})
+		d.do(Action{Kind: AskTurn, Epoch: a.Epoch, Leave: o.leaves(now, a, o.Lease.Terms.Behind), GroupLeave: o.leaves(now, a, o.Lease.Terms.GroupBehind)})
 		d.lookAgainIn(turnAgain)
 	default:
-		d.note("does not take over yet, since it is not this service's turn: %s under the same policy, whose budget.maxConcurrentFailovers is %d",
-			failingOver(o.Turn.Others), o.Lease.Terms.Turns)
+		d.note("does not take over yet, since it is not this service's turn: %s %s", failingOver(o.Turn.Others), limitOf(o.Lease.Terms))
 		d.lookAgainIn(in)
 	}
 }
@@ -79,13 +78,23 @@ func (o *Observation) turnIn(now Instant, a *Attempt) time.Duration {
 	return -1
 }
 
-// leaves is how many turns the service leaves to others now.
-func (o *Observation) leaves(now Instant, a *Attempt) int {
-	behind := o.Lease.Terms.Behind
+// leaves is how many turns the service leaves to others now, behind so many priorities.
+func (o *Observation) leaves(now Instant, a *Attempt, behind int) int {
 	if since(now, a.Detected) >= time.Duration(behind)*turnStep {
 		return 0
 	}
 	return behind
+}
+
+// limitOf says which limit holds a failover up, as the end of a sentence.
+func limitOf(t Terms) string {
+	switch {
+	case t.TurnsOf == "":
+		return fmt.Sprintf("under the same policy, whose budget.maxConcurrentFailovers is %d", t.Turns)
+	case t.GroupTurns == 0:
+		return fmt.Sprintf("in the cluster, where %d may at once", t.Turns)
+	}
+	return fmt.Sprintf("in the cluster, where %d may at once, and %d under the same policy", t.Turns, t.GroupTurns)
 }
 
 func failingOver(others []string) string {

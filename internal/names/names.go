@@ -95,6 +95,15 @@ func Turns(policy string) string {
 	return "failovers.policy." + policy
 }
 
+// ClusterTurns is the Lease in the operator's namespace in which all services count those that fail over at once, where the operator limits that; and the Role
+// that lets agents do so.
+const ClusterTurns = "failovers.cluster"
+
+// ClusterTurnsBinding is the RoleBinding there of one service's agents. Neither name has dots.
+func ClusterTurnsBinding(namespace, service string) string {
+	return ClusterTurns + "." + namespace + "." + service
+}
+
 // PrimarySlice is the EndpointSlice of the primary for one address family ("ipv4" or "ipv6").
 func PrimarySlice(service, family string) string { return service + "-primary-" + family }
 

@@ -1,4 +1,4 @@
-// Package turns counts the services that fail over at once under one policy. The count is in a Lease that they share, and limits a storm; who may write in
+// Package turns counts the services that fail over at once, under one policy or in the whole cluster. The count is in a Lease that they share, and limits a storm; who may write in
 // a service is decided elsewhere, and nothing here may be relied on for that.
 package turns
 
@@ -22,7 +22,8 @@ const renewAfter = 5 * time.Second
 // Turn is one service that fails over.
 type Turn struct {
 	Service string    `json:"service"`
-	Epoch   int64     `json:"epoch"` // that it is to begin
+	Group   string    `json:"group,omitempty"` // of services with a limit of their own among all that share the Lease
+	Epoch   int64     `json:"epoch"`           // that it is to begin
 	At      time.Time `json:"at"`
 }
 
@@ -32,9 +33,21 @@ type Answer struct {
 	Others []string // services that fail over now
 }
 
-// Take adds a turn where fewer than most minus leave others are taken. changed is false where nothing is to be written: it was refused, or is there
+// Limits are how many turns may be taken at once, and how many of them a service leaves to others: of all, and of its own group's where that is limited too.
+type Limits struct {
+	All, Leave        int
+	Group, GroupLeave int // Group 0: as many as of all
+}
+
+// reached reports whether so many others are too many, of all and of the same group.
+func (l Limits) reached(all, group int) bool {
+	return all >= max(l.All-l.Leave, 0) || (l.Group > 0 && group >= max(l.Group-l.GroupLeave, 0))
+}
+
+// Take adds a turn where the others leave one. changed is false where nothing is to be written: it was refused, or is there
 // already, as when another member of the service took it.
-func Take(held []Turn, mine Turn, most, leave int) (next []Turn, answer Answer, changed bool) {
+func Take(held []Turn, mine Turn, limits Limits) (next []Turn, answer Answer, changed bool) {
+	group := 0
 	for _, t := range held {
 		switch age := mine.At.Sub(t.At); {
 		case age >= Lasts || age <= -Lasts:
@@ -42,6 +55,9 @@ func Take(held []Turn, mine Turn, most, leave int) (next []Turn, answer Answer, 
 		case t.Service != mine.Service:
 			next = append(next, t)
 			answer.Others = append(answer.Others, t.Service)
+			if t.Group == mine.Group {
+				group++
+			}
 		case t.Epoch == mine.Epoch:
 			answer.Taken = true
 			if changed = age >= renewAfter; changed {
@@ -53,7 +69,7 @@ func Take(held []Turn, mine Turn, most, leave int) (next []Turn, answer Answer, 
 	if changed {
 		return next, answer, true
 	}
-	if answer.Taken || len(answer.Others) >= max(most-leave, 0) {
+	if answer.Taken || limits.reached(len(answer.Others), group) {
 		return held, answer, false
 	}
 	answer.Taken = true

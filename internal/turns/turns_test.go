@@ -40,7 +40,7 @@ func TestTake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := slices.Clone(c.held)
-			next, answer, changed := Take(c.held, mine, c.most, c.leave)
+			next, answer, changed := Take(c.held, mine, Limits{All: c.most, Leave: c.leave})
 			if answer.Taken != c.taken || changed != c.changed || len(next) != c.left {
 				t.Errorf("taken %t, changed %t: %v", answer.Taken, changed, next)
 			}
@@ -51,6 +51,33 @@ func TestTake(t *testing.T) {
 				t.Error("what was given was changed")
 			}
 		})
+	}
+}
+
+// Of the services of a cluster those under one policy may have a narrower limit.
+func TestTakeInAGroup(t *testing.T) {
+	of := func(group string, turns ...Turn) []Turn {
+		for i := range turns {
+			turns[i].Group = group
+		}
+		return turns
+	}
+	mine := of("x/p", turn("x/c", 5, 0))[0]
+	for name, c := range map[string]struct {
+		held   []Turn
+		limits Limits
+		taken  bool
+	}{
+		"one of another group":             {of("y/p", turn("y/a", 2, 0)), Limits{All: 2, Group: 1}, true},
+		"one of the same":                  {of("x/p", turn("x/a", 2, 0)), Limits{All: 2, Group: 1}, false},
+		"one of the same, without a limit": {of("x/p", turn("x/a", 2, 0)), Limits{All: 2}, true},
+		"all are taken":                    {append(of("y/p", turn("y/a", 2, 0)), of("z/p", turn("z/a", 2, 0))...), Limits{All: 2, Group: 1}, false},
+		"the group's is left to others":    {nil, Limits{All: 2, Group: 1, GroupLeave: 1}, false},
+		"one of all is left to others":     {nil, Limits{All: 2, Group: 1, Leave: 1}, true},
+	} {
+		if _, answer, _ := Take(c.held, mine, c.limits); answer.Taken != c.taken {
+			t.Errorf("%s: taken %t", name, answer.Taken)
+		}
 	}
 }
 

@@ -103,6 +103,35 @@ func RoleBinding(in Input) *rbacv1.RoleBinding {
 	}
 }
 
+// ClusterTurnsRole lets agents of any namespace that it is bound to work on the turns to fail over that all services take.
+func ClusterTurnsRole(namespace string) *rbacv1.Role {
+	return &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: names.ClusterTurns, Labels: sharedLabels()},
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "update"}, ResourceNames: []string{names.ClusterTurns},
+		}},
+	}
+}
+
+// ClusterTurnsBinding gives that Role to one service's agents.
+func ClusterTurnsBinding(svc *v1alpha1.ReplicatedService, namespace string) *rbacv1.RoleBinding {
+	return &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: names.ClusterTurnsBinding(svc.Namespace, svc.Name), Labels: sharedLabels()},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: names.ClusterTurns},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: names.AgentServiceAccount(svc.Name), Namespace: svc.Namespace}},
+	}
+}
+
+// ClusterTurns is that Lease before anybody takes a turn.
+func ClusterTurns(namespace string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: names.ClusterTurns, Labels: sharedLabels()}}
+}
+
+// sharedLabels are those of what belongs to no service.
+func sharedLabels() map[string]string {
+	return map[string]string{"app.kubernetes.io/managed-by": "understudy", "app.kubernetes.io/part-of": "understudy", "app.kubernetes.io/component": "failover"}
+}
+
 // Lease is the register before anything is written into it.
 func Lease(svc *v1alpha1.ReplicatedService) *coordinationv1.Lease {
 	lease := &coordinationv1.Lease{ObjectMeta: Meta(svc, names.Lease(svc.Name), ComponentPrimary)}

@@ -9,10 +9,13 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
+	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/test/internal/faults"
 	"understudy.dev/understudy/test/internal/kube"
 	"understudy.dev/understudy/test/internal/operator"
@@ -22,7 +25,7 @@ import (
 // TestAlone runs what needs the cluster for itself, one after the other on one service: at rest, without an operator,
 // and with a node off.
 func TestAlone(t *testing.T) {
-	agent := keepAgent(t)
+	agent := keepOperator(t)
 	namespace := space(t, "alone")
 	policy := shortLease(t, namespace)
 	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
@@ -33,6 +36,7 @@ func TestAlone(t *testing.T) {
 	t.Run("AtRest", func(t *testing.T) { atRest(t, f) })
 	t.Run("OperatorOff", func(t *testing.T) { operatorOff(t, f) })
 	t.Run("AgentUpgraded", func(t *testing.T) { agentUpgraded(t, f, agent) })
+	t.Run("ClusterStorm", func(t *testing.T) { clusterStorm(t, f) })
 	t.Run("NodeOff", func(t *testing.T) { nodeOff(t, f) })
 	t.Run("NodeIsolated", func(t *testing.T) { nodeIsolated(t, f) })
 	t.Run("AgentHung", func(t *testing.T) { agentHung(t, f) })
@@ -103,22 +107,29 @@ func operatorOff(t *testing.T, f fixture) {
 	}))
 }
 
-// keepAgent names the agent's image, and sees to it that the operator has that again when the test is over. What is asked for before the test's namespace is
-// made comes after that is gone: nothing is rolled once more.
-func keepAgent(t *testing.T) string {
+// keepOperator names the agent's image, and sees to it that the operator's arguments are as before when the test is over. What is asked for before the test's
+// namespace is made comes after that is gone: nothing is rolled once more.
+func keepOperator(t *testing.T) (agent string) {
 	t.Helper()
-	before, err := operator.AgentImage(t.Context(), cluster)
-	must(t, err)
+	before := map[string]string{}
+	for _, name := range []string{operator.AgentImage, operator.MaxConcurrentFailovers} {
+		var err error
+		before[name], err = operator.Argument(t.Context(), cluster, name)
+		must(t, err)
+	}
+	if before[operator.AgentImage] == "" {
+		t.Fatalf("the operator has no argument %s", operator.AgentImage)
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		if err := operator.SetAgentImage(ctx, cluster, before); err != nil {
+		if err := operator.SetArguments(ctx, cluster, before); err != nil {
 			t.Error(err)
 		} else if err := operator.Ready(ctx, cluster); err != nil {
 			t.Error(err)
 		}
 	})
-	return before
+	return before[operator.AgentImage]
 }
 
 // agentUpgraded: an operator of another version brings its agent to every member, as any rolling change.
@@ -131,7 +142,7 @@ func agentUpgraded(t *testing.T, f fixture, before string) {
 	pods, err := f.Service.Pods(t.Context())
 	must(t, err)
 	f.rollsOn(t, f.Renewed(pods), func(ctx context.Context) error {
-		return operator.SetAgentImage(ctx, cluster, other)
+		return operator.SetArguments(ctx, cluster, map[string]string{operator.AgentImage: other, operator.MaxConcurrentFailovers: "1"})
 	})
 	must(t, operator.Ready(t.Context(), cluster))
 	now, err := f.Service.Pods(t.Context())
@@ -140,6 +151,27 @@ func agentUpgraded(t *testing.T, f fixture, before string) {
 		if got := now[i].Spec.InitContainers[0].Image; got != other {
 			t.Errorf("%s has the agent of image %s, want %s", now[i].Name, got, other)
 		}
+	}
+	f.marked(t)
+}
+
+// clusterStorm: where the operator lets one service of the cluster fail over at once, those of two namespaces do so one after the other.
+func clusterStorm(t *testing.T, f fixture) {
+	if most, err := operator.Argument(t.Context(), cluster, operator.MaxConcurrentFailovers); err != nil || most != "1" {
+		t.Skipf("the operator does not limit failovers to one at once: %q, %v", most, err)
+	}
+	beside := redis(t, space(t, "alone-beside"), func(obj *v1alpha1.ReplicatedService) { obj.Name = "beside" })
+	oneByOne(t, []fixture{f, beside})
+	for _, of := range []fixture{f, beside} {
+		var lease coordinationv1.Lease
+		must(t, cluster.Get(t.Context(), client.ObjectKey{Namespace: of.namespace, Name: of.Service.Name + "-primary"}, &lease))
+		names(t, fmt.Sprint(lease.Annotations), operator.Namespace+"/failovers.cluster")
+		must(t, cluster.Get(t.Context(), client.ObjectKey{Namespace: operator.Namespace, Name: "failovers.cluster." + of.namespace + "." + of.Service.Name}, &rbacv1.RoleBinding{}))
+	}
+	var counts coordinationv1.Lease
+	must(t, cluster.Get(t.Context(), client.ObjectKey{Namespace: operator.Namespace, Name: "failovers.cluster"}, &counts))
+	if _, written := counts.Annotations[keys.AnnotationTurns]; !written {
+		t.Errorf("no service counted itself: %v", counts.Annotations)
 	}
 	f.marked(t)
 }

@@ -35,6 +35,12 @@ func testStorm(t *testing.T) {
 			obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
 		}))
 	}
+	oneByOne(t, all)
+}
+
+// oneByOne kills the engines of all primaries at the same time, and sees one service fail over after the other.
+func oneByOne(t *testing.T, all []fixture) {
+	t.Helper()
 	old := make([]kube.Primary, len(all))
 	for i, f := range all {
 		f.ready(t)
@@ -47,7 +53,7 @@ func testStorm(t *testing.T) {
 	var kills sync.WaitGroup
 	for i, f := range all {
 		kills.Go(func() {
-			if err := f.Injector.KillEngine(t.Context(), namespace, old[i].Member); err != nil {
+			if err := f.Injector.KillEngine(t.Context(), f.namespace, old[i].Member); err != nil {
 				t.Error(err)
 			}
 		})

@@ -164,12 +164,12 @@ func (k *kubeOf) SwapLease(_ context.Context, l failover.Lease) (failover.Lease,
 }
 
 // Every member of the one service that is played shares its turns.
-func (k *kubeOf) TakeTurn(_ context.Context, _ string, mine turns.Turn, most, leave int) (turns.Answer, error) {
+func (k *kubeOf) TakeTurn(_ context.Context, _ string, mine turns.Turn, limits turns.Limits) (turns.Answer, error) {
 	if err := k.call(); err != nil {
 		return turns.Answer{}, err
 	}
 	a := &k.l.s.api
-	next, answer, changed := turns.Take(a.turns, mine, most, leave)
+	next, answer, changed := turns.Take(a.turns, mine, limits)
 	if changed {
 		a.turns = next
 	}

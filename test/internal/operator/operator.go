@@ -4,6 +4,8 @@ package operator
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,45 +70,46 @@ func Scale(ctx context.Context, c *kube.Cluster, to int32) (before int32, err er
 	})
 }
 
-const agentImage = "--agent-image="
+// Arguments that tests change, as an upgrade of the chart does.
+const (
+	AgentImage             = "--agent-image"
+	MaxConcurrentFailovers = "--max-concurrent-failovers"
+)
 
-// AgentImage is the image whose agent members get.
-func AgentImage(ctx context.Context, c *kube.Cluster) (string, error) {
+// Argument is what the operator is given; empty: it is not.
+func Argument(ctx context.Context, c *kube.Cluster, name string) (string, error) {
 	deployment, err := Find(ctx, c)
 	if err != nil {
 		return "", err
 	}
-	arg := agentArgument(deployment)
-	if arg == nil {
-		return "", fmt.Errorf("reading the agent's image: Deployment %s/%s has no argument %s", Namespace, deployment.Name, agentImage)
+	for _, arg := range deployment.Spec.Template.Spec.Containers[0].Args {
+		if value, found := strings.CutPrefix(arg, name+"="); found {
+			return value, nil
+		}
 	}
-	return strings.TrimPrefix(*arg, agentImage), nil
+	return "", nil
 }
 
-// SetAgentImage lets the operator give members the agent of another image, as an upgrade of the chart does.
-func SetAgentImage(ctx context.Context, c *kube.Cluster, image string) error {
+// SetArguments gives the operator other arguments; empty ones are left out.
+func SetArguments(ctx context.Context, c *kube.Cluster, values map[string]string) error {
 	deployment, err := Find(ctx, c)
 	if err != nil {
 		return err
 	}
-	patch := client.StrategicMergeFrom(deployment.DeepCopy())
-	if arg := agentArgument(deployment); arg != nil {
-		*arg = agentImage + image
+	patch := client.MergeFrom(deployment.DeepCopy())
+	container := &deployment.Spec.Template.Spec.Containers[0]
+	container.Args = slices.DeleteFunc(container.Args, func(arg string) bool {
+		name, _, _ := strings.Cut(arg, "=")
+		_, changed := values[name]
+		return changed
+	})
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if values[name] != "" {
+			container.Args = append(container.Args, name+"="+values[name])
+		}
 	}
 	if err := c.Patch(ctx, deployment, patch); err != nil {
-		return fmt.Errorf("changing the agent's image in Deployment %s/%s: %w", Namespace, deployment.Name, err)
-	}
-	return nil
-}
-
-func agentArgument(d *appsv1.Deployment) *string {
-	for i := range d.Spec.Template.Spec.Containers {
-		args := d.Spec.Template.Spec.Containers[i].Args
-		for j := range args {
-			if strings.HasPrefix(args[j], agentImage) {
-				return &args[j]
-			}
-		}
+		return fmt.Errorf("changing the arguments of Deployment %s/%s: %w", Namespace, deployment.Name, err)
 	}
 	return nil
 }
