@@ -32,10 +32,20 @@ func testScale(t *testing.T) {
 		}
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
-		f := postgresql(t, space(t, "scale-postgresql"), func(obj *v1alpha1.ReplicatedService) { obj.Spec.Storage.StorageClassName = nil }).ready(t)
+		var synchronous *v1alpha1.ReplicationSpec // which asks for a replica, so that the service begins and ends without
+		f := postgresql(t, space(t, "scale-postgresql"), func(obj *v1alpha1.ReplicatedService) {
+			obj.Spec.Storage.StorageClassName, obj.Spec.Replicas = nil, ptr.To[int32](1)
+			synchronous, obj.Spec.Replication = obj.Spec.Replication, nil
+		})
+		must(t, f.Clients.Ensure(t.Context()))
+		f.settled(t.Context(), t, 1)
+		t.Run("3", func(t *testing.T) { f.scaled(t, 3, f.scale) })
+		f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) { spec.Replication = synchronous })
 		for _, n := range []int32{5, 2} {
 			t.Run(fmt.Sprint(n), func(t *testing.T) { f.scaled(t, n, f.scale) })
 		}
+		f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) { spec.Replication = nil })
+		t.Run("1", func(t *testing.T) { f.scaled(t, 1, f.scale) })
 	})
 }
 
