@@ -59,7 +59,7 @@ test-api: envtest-assets ## Run the tests against a real API server (envtest)
 
 .PHONY: test-e2e
 test-e2e: cluster-up deploy ## Run the tests on a real three-node cluster; what failed is told once more at the end
-	@$(TOOL) gotestsum --format standard-verbose -- -tags e2e -count=1 -parallel 3 -timeout 30m ./test/e2e/...
+	@$(TOOL) gotestsum --format standard-verbose -- -tags e2e -count=1 -parallel 4 -timeout 30m ./test/e2e/...
 
 .PHONY: soak
 soak: cluster-up deploy ## Draw faults at random, one or two at once, on a synchronous service under load (ENGINE=redis|postgresql FOR=1h SEED=0)

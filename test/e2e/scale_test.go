@@ -23,6 +23,7 @@ import (
 func testScale(t *testing.T) {
 	t.Parallel()
 	t.Run("Redis", func(t *testing.T) {
+		t.Parallel()
 		f := redis(t, space(t, "scale"), func(obj *v1alpha1.ReplicatedService) { obj.Spec.Replicas = ptr.To[int32](1) })
 		must(t, f.Clients.Ensure(t.Context()))
 		f.settled(t.Context(), t, 1)
@@ -32,6 +33,7 @@ func testScale(t *testing.T) {
 		}
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
 		var synchronous *v1alpha1.ReplicationSpec // which asks for a replica, so that the service begins and ends without
 		f := postgresql(t, space(t, "scale-postgresql"), func(obj *v1alpha1.ReplicatedService) {
 			obj.Spec.Storage.StorageClassName, obj.Spec.Replicas = nil, ptr.To[int32](1)
