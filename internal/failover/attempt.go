@@ -183,7 +183,7 @@ func (o *Observation) agreed(now Instant, a *Attempt, m string) ballot {
 // by proof; they return through next.
 func (o *Observation) GrantTerms(now Instant, a *Attempt) Terms {
 	terms := o.Lease.Terms
-	terms.Sets = o.nextSet(a.Epoch)
+	terms.Sets = o.nextSet(a.Epoch, o.Lease.Terms)
 	pods := map[string]string{a.Holder.Member: a.Holder.PodUID, o.Self.Member: o.Self.PodUID}
 	for m, p := range a.Promises {
 		if p.Given {

@@ -97,7 +97,7 @@ func decideHolder(now Instant, o *Observation, desired Policy, d *Decision) {
 	case t.Told > t.Epoch && o.keeps(HolderRenumbers):
 		d.note("takes epoch %d for the same run, since a member promised it", t.Epoch+1)
 		next := terms
-		next.Sets = o.nextSet(t.Epoch + 1)
+		next.Sets = o.nextSet(t.Epoch+1, o.Lease.Terms)
 		if next.Unasked == t.Epoch {
 			next.Unasked++ // it is the same run's
 		}
@@ -133,7 +133,7 @@ func decideOpening(now Instant, o *Observation, d *Decision) {
 	}
 	if o.Lease.Terms.Quorum > 0 && (o.Lease.Terms.Set() == nil || o.Lease.Terms.Set().Epoch != o.Tenure.Epoch) {
 		next := o.Lease.Terms
-		next.Sets = o.nextSet(o.Tenure.Epoch)
+		next.Sets = o.nextSet(o.Tenure.Epoch, o.Lease.Terms)
 		d.do(Action{Kind: WriteTerms, Epoch: o.Tenure.Epoch, Terms: &next}) // the set is in force before the engine opens
 		return
 	}

@@ -146,8 +146,7 @@ func (o *Observation) syncConfirmed(t *Tenure) (missing, surpassed string) {
 // nextSet is the set of an epoch that this member is about to hold. Identities are carried over and never taken from an
 // answer: a member that lost its data must not be named with what it has now. Who is no member any more stays in it too: of two
 // replicas of which one must confirm, the one that left may have confirmed what the other never got (rule LeaversCount).
-func (o *Observation) nextSet(epoch Epoch) []SyncSet {
-	terms := o.Lease.Terms
+func (o *Observation) nextSet(epoch Epoch, terms Terms) []SyncSet {
 	old := terms.Set()
 	if terms.Quorum == 0 && old == nil {
 		return nil
@@ -172,7 +171,7 @@ func (o *Observation) nextSet(epoch Epoch) []SyncSet {
 
 // NextSet is the set of the next epoch, should this member hold it; nil: there is none.
 func (o *Observation) NextSet() *SyncSet {
-	if sets := o.nextSet(o.Lease.Epoch + 1); len(sets) > 0 {
+	if sets := o.nextSet(o.Lease.Epoch+1, o.Lease.Terms); len(sets) > 0 {
 		return &sets[len(sets)-1]
 	}
 	return nil
@@ -186,7 +185,7 @@ func (o *Observation) setWanted(now Instant, terms Terms) []SyncSet {
 		return nil
 	}
 	if cur == nil || cur.Epoch != t.Epoch || cur.Primary != o.Self.Member {
-		sets := o.nextSet(t.Epoch)
+		sets := o.nextSet(t.Epoch, terms)
 		if last := &sets[len(sets)-1]; t.Opened && cur == nil {
 			last.Quorum = min(last.Quorum, o.Engine.Quorum)
 		}

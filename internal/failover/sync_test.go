@@ -102,7 +102,7 @@ func TestRuleLeaversCount(t *testing.T) {
 		t.Error("who left counts for ever")
 	}
 	for without, want := range map[Rule]int{0: 2, LeaversCount: 1} {
-		sets := holder(without).nextSet(4)
+		sets := holder(without).nextSet(4, holder(without).Lease.Terms)
 		if got := len(sets[len(sets)-1].Replicas); got != want {
 			t.Errorf("without rules %b the next epoch's set names %d replicas, want %d", without, got, want)
 		}
@@ -165,5 +165,36 @@ func TestCutOffIsOfACountedSet(t *testing.T) {
 		if got := o.clearAt(0, []LowerAcknowledgement{{Run: Run{Member: "m-0"}, Epoch: c.epoch, Remaining: time.Second}}) == 0; got != c.want {
 			t.Errorf("%s: nothing is waited for: %t, want %t", c.what, got, c.want)
 		}
+	}
+}
+
+// A service that runs asynchronously is asked to be synchronous, or to have nobody wait any more: its primary says so in the Lease, with a set of which
+// nobody need confirm anything until its engine waits for that.
+func TestModeOfARunningService(t *testing.T) {
+	holder := func(quorum int, sets ...SyncSet) *Observation {
+		o := NewObservation(Run{Member: "m-0", PodUID: "u", BootID: "b"}, 0, 0, Durable{PodUID: "u"})
+		terms := testTerms(2)
+		terms.Quorum, terms.Opened, terms.Sets = quorum, 3, sets
+		o.Lease = Lease{Epoch: 3, Holder: o.Self, Terms: terms}
+		o.Tenure = newTenure(0, 3)
+		o.Tenure.Opened = true
+		o.Engine = Engine{State: EngineRunning, Writable: true, DataID: "d0", Quorum: quorum, Position: Position{DataEpoch: 3, Offset: 100}}
+		return o
+	}
+	o := holder(0)
+	want := o.Lease.Terms
+	want.Quorum = 1
+	next := termsWanted(Instant(time.Hour), o, &want)
+	if next == nil || next.Quorum != 1 || len(next.Sets) != 1 {
+		t.Fatalf("asked to be synchronous, it writes %+v", next)
+	}
+	if set := next.Sets[0]; set.Epoch != 3 || set.Primary != "m-0" || set.PrimaryData != "d0" || set.Quorum != 0 || len(set.Replicas) != 1 || set.Replicas["m-1"] != "" {
+		t.Errorf("the set is %+v, want one that names m-1's data by nothing and needs nobody yet", set)
+	}
+	o = holder(1, SyncSet{Epoch: 3, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1"}, Quorum: 1})
+	want = o.Lease.Terms
+	want.Quorum = 0
+	if next = termsWanted(Instant(time.Hour), o, &want); next == nil || next.Quorum != 0 || len(next.Sets) != 0 {
+		t.Errorf("asked to be asynchronous, it writes %+v", next)
 	}
 }
