@@ -45,6 +45,9 @@ func (r *Reconciler) gather(ctx context.Context, fo *v1alpha1.Failover) (*scope,
 	s := &scope{now: r.Now(), fo: fo, reports: map[string]members.Report{}}
 	service := &v1alpha1.ReplicatedService{}
 	err := r.Client.Get(ctx, s.serviceKey(), service)
+	if apierrors.IsNotFound(err) { // the cache may be behind, as when both were made by one manifest, and an order without a service ends for good
+		err = r.Live.Get(ctx, s.serviceKey(), service)
+	}
 	if apierrors.IsNotFound(err) {
 		return s, nil
 	}
