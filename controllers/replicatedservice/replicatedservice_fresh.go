@@ -58,9 +58,9 @@ func (r *Reconciler) replaceVolumes(ctx context.Context, s *scope) error {
 		return fmt.Errorf("deleting pod %s, since %s: %w", member, why, err)
 	}
 	if s.memory.begunAnew == nil {
-		s.memory.begunAnew = map[string]renewal{}
+		s.memory.begunAnew = map[string]podSeen{}
 	}
-	s.memory.begunAnew[member] = renewal{at: s.now, pod: pod.UID}
+	s.memory.begunAnew[member] = podSeen{at: s.now, pod: pod.UID}
 	delete(s.memory.remounted, member) // which was about another volume
 	kept := strings.Join(volumeNames(volumes), ", ")
 	ctrl.LoggerFrom(ctx).Info("a member begins anew with fresh volumes", "why", why, "pod", member, "uid", pod.UID, "kept", kept)
@@ -124,17 +124,11 @@ func nextFresh(s *scope) string {
 
 // goneSince is since when the operator has seen that a member's volume is of no use, at each look.
 func goneSince(s *scope, member string) time.Time {
-	if s.memory.gone == nil {
-		s.memory.gone = map[string]time.Time{}
-	}
-	if s.memory.gone[member].IsZero() {
-		s.memory.gone[member] = s.now
-	}
-	return s.memory.gone[member]
+	return firstSeen(&s.memory.gone, member, s.now)
 }
 
-// beginsAnew reports whether a member is to begin with fresh volumes by itself: what it had is on a node that is gone or on a volume that refuses writes, all other members are well,
-// so that none of what clients were told is on its volumes alone, and the policy leaves such steps to the operator.
+// beginsAnew reports whether a member is to begin with fresh volumes by itself: what it had is on a node that is gone or on a volume that refuses writes, all
+// other members are well, so that none of what clients were told is on its volumes alone, and the policy leaves such steps to the operator.
 func beginsAnew(s *scope, member string) bool {
 	pod := s.pods[member]
 	if pod == nil || (!waitsForVolume(pod) && !wornOut(s, member)) || !useless(s.stranded[member]) || holds(s, member) || goes(s, member) {

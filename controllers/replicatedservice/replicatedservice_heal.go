@@ -63,9 +63,9 @@ func (r *Reconciler) heal(ctx context.Context, s *scope) error {
 func noteHealed(s *scope, member string, pod types.UID) (try, most int) {
 	if len(readOnly(s, member)) > 0 {
 		if s.memory.remounted == nil {
-			s.memory.remounted = map[string]renewal{}
+			s.memory.remounted = map[string]podSeen{}
 		}
-		s.memory.remounted[member] = renewal{at: s.now, pod: pod}
+		s.memory.remounted[member] = podSeen{at: s.now, pod: pod}
 		return 1, 1
 	}
 	if s.memory.healed == nil {

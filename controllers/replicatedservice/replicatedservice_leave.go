@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"understudy.dev/understudy/internal/failover"
@@ -22,12 +21,6 @@ const ReasonNodeCordoned = "NodeCordoned"
 // by itself, once the API server is calm (docs/design/2026-11-29-drains.md). It knows of no nodes: where another member is on one that is emptied too, the
 // primary is asked at once, with a target.
 const cordonSettle = 1500 * time.Millisecond
-
-// partingPod is a primary's pod on a node that is to be emptied, and since when that has been seen.
-type partingPod struct {
-	since time.Time
-	pod   types.UID
-}
 
 // leaveStep is what comes next about a primary whose node is to be emptied.
 type leaveStep struct {
@@ -69,11 +62,11 @@ func nextLeave(s *scope) leaveStep {
 	}
 	step := leaveStep{node: parting(s.nodes[pod.Spec.NodeName], pod)}
 	if step.node == "" {
-		s.memory.parting = partingPod{}
+		s.memory.parting = podSeen{}
 		return leaveStep{}
 	}
 	if s.memory.parting.pod != pod.UID {
-		s.memory.parting = partingPod{since: s.now, pod: pod.UID}
+		s.memory.parting = podSeen{at: s.now, pod: pod.UID}
 	}
 	switch {
 	case s.paused():
@@ -95,8 +88,8 @@ func leaveFor(s *scope, step leaveStep) leaveStep {
 		return step
 	}
 	step.stays = askedLately(s, "drain")
-	left := cordonSettle - s.now.Sub(s.memory.parting.since)
-	if left > 0 && anyoneSuits(s) {
+	left := cordonSettle - s.now.Sub(s.memory.parting.at)
+	if left > 0 && allSuit(s) {
 		s.lookIn(left)
 		return step
 	}
@@ -126,8 +119,8 @@ func shelter(s *scope) (target, why string) {
 	return "", "nobody to hand over to: " + strings.Join(refused, "; ")
 }
 
-// anyoneSuits reports whether whoever the primary's agent may choose, which knows of no nodes, is on one that stays.
-func anyoneSuits(s *scope) bool {
+// allSuit reports whether whoever the primary's agent may choose, which knows of no nodes, is on one that stays.
+func allSuit(s *scope) bool {
 	for _, name := range s.memberNames() {
 		status := s.reports[name].Live()
 		if !holds(s, name) && status != nil && status.Eligible && unsuited(s, name) != "" {

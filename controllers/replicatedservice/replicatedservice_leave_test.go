@@ -40,7 +40,7 @@ func leaving(change ...func(*scope)) *scope {
 			s.nodes[node] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
 		}
 		cordon("node-0")(s)
-		s.memory.parting = partingPod{noon.Add(-cordonSettle), s.pods["cache-0"].UID}
+		s.memory.parting = podSeen{noon.Add(-cordonSettle), s.pods["cache-0"].UID}
 	}}, change...)...)
 }
 
@@ -57,11 +57,11 @@ func TestNextLeave(t *testing.T) {
 		stays  string // what people read
 	}{
 		"the node is cordoned":             {leaving(), "cache-1", ""},
-		"a moment ago":                     {leaving(func(s *scope) { s.memory.parting = partingPod{} }), "", ""},
-		"a while ago":                      {leaving(func(s *scope) { s.memory.parting.since = noon.Add(time.Millisecond - cordonSettle) }), "", ""},
+		"a moment ago":                     {leaving(func(s *scope) { s.memory.parting = podSeen{} }), "", ""},
+		"a while ago":                      {leaving(func(s *scope) { s.memory.parting.at = noon.Add(time.Millisecond - cordonSettle) }), "", ""},
 		"another primary's, long ago":      {leaving(func(s *scope) { s.memory.parting.pod = "earlier" }), "", ""},
-		"a moment ago, another's too":      {leaving(func(s *scope) { s.memory.parting = partingPod{} }, cordon("node-1")), "cache-2", ""},
-		"a moment ago, an unfit one's too": {leaving(func(s *scope) { s.memory.parting = partingPod{} }, cordon("node-1"), unfit("cache-1")), "", ""},
+		"a moment ago, another's too":      {leaving(func(s *scope) { s.memory.parting = podSeen{} }, cordon("node-1")), "cache-2", ""},
+		"a moment ago, an unfit one's too": {leaving(func(s *scope) { s.memory.parting = podSeen{} }, cordon("node-1"), unfit("cache-1")), "", ""},
 		"it is not":                        {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }), "", ""},
 		"only a replica's is":              {leaving(func(s *scope) { s.nodes["node-0"].Spec.Unschedulable = false }, cordon("node-1")), "", ""},
 		"the first candidate's is too":     {leaving(cordon("node-1")), "cache-2", ""},

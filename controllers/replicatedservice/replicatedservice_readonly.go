@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	v1alpha1 "understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/api/v1alpha1/keys"
 	"understudy.dev/understudy/internal/failover"
@@ -21,12 +19,6 @@ const (
 	// readOnlyFor is for how long it may before a person is told, where nothing is done about it.
 	readOnlyFor = 30 * time.Second
 )
-
-// renewal is what was done about a volume that refuses writes: its pod was made anew, or its member began anew with a fresh one.
-type renewal struct {
-	at  time.Time
-	pod types.UID // the one that was deleted
-}
 
 // readOnly are the volumes of a member that refuse writes, as its agent says, by their claim templates' names.
 func readOnly(s *scope, member string) []string {
@@ -47,12 +39,7 @@ func noteReadOnly(s *scope) {
 			delete(s.memory.readOnly, member)
 			continue
 		}
-		if s.memory.readOnly == nil {
-			s.memory.readOnly = map[string]time.Time{}
-		}
-		if s.memory.readOnly[member].IsZero() {
-			s.memory.readOnly[member] = s.now
-		}
+		firstSeen(&s.memory.readOnly, member, s.now)
 	}
 }
 
@@ -75,7 +62,7 @@ func remounted(s *scope, member string) bool {
 	return lately(s, s.memory.remounted[member])
 }
 
-func lately(s *scope, r renewal) bool { return !r.at.IsZero() && s.now.Sub(r.at) < healWindow }
+func lately(s *scope, r podSeen) bool { return !r.at.IsZero() && s.now.Sub(r.at) < healWindow }
 
 // wornOut reports whether a member's volume refuses writes in a new pod too, and is the first that does: that of a member whose last one is still kept is no
 // accident.

@@ -38,7 +38,7 @@ func readOnlyScene(change ...func(*scope)) *scope {
 
 // remountedOnce is that its pod was made anew for that a moment ago.
 func remountedOnce(s *scope) {
-	s.memory.remounted = map[string]renewal{"cache-2": {at: noon.Add(-2 * freshAfter), pod: "earlier"}}
+	s.memory.remounted = map[string]podSeen{"cache-2": {at: noon.Add(-2 * freshAfter), pod: "earlier"}}
 	s.memory.gone = map[string]time.Time{"cache-2": noon.Add(-freshAfter)}
 }
 
@@ -81,7 +81,7 @@ func TestReadOnly(t *testing.T) {
 		"in a new pod too":           {readOnlyScene(longReadOnly, remountedOnce), "fresh", true, ""},
 		"of a new pod nothing known": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) { s.memory.gone = nil }), "", true, ""},
 		"its pod was just deleted": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) {
-			s.memory.remounted["cache-2"] = renewal{at: noon, pod: s.pods["cache-2"].UID}
+			s.memory.remounted["cache-2"] = podSeen{at: noon, pod: s.pods["cache-2"].UID}
 		}), "", true, ""},
 		"its old pod is ending": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) {
 			now := metav1.NewTime(noon)
@@ -92,7 +92,7 @@ func TestReadOnly(t *testing.T) {
 		}), "heal", true, ""},
 		"a second volume": {readOnlyScene(longReadOnly, remountedOnce, keeps), "", false, "(PersistentVolume older)"},
 		"a second volume lately": {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) {
-			s.memory.begunAnew = map[string]renewal{"cache-2": {at: noon.Add(-time.Minute), pod: "earlier"}}
+			s.memory.begunAnew = map[string]podSeen{"cache-2": {at: noon.Add(-time.Minute), pod: "earlier"}}
 		}), "", false, "kubectl delete pvc data-cache-2"},
 		"this volume was kept, and not replaced": {readOnlyScene(longReadOnly, remountedOnce, keeps, func(s *scope) { s.kept[0].Name = "old" }), "fresh", true, ""},
 		"an hour later":                          {readOnlyScene(longReadOnly, remountedOnce, func(s *scope) { s.now = noon.Add(healWindow) }), "heal", true, ""},

@@ -352,13 +352,7 @@ func unwellSince(s *scope, pod *corev1.Pod) time.Time {
 		}
 		return pod.CreationTimestamp.Time
 	}
-	if s.memory.unwell == nil {
-		s.memory.unwell = map[string]time.Time{}
-	}
-	if s.memory.unwell[pod.Name].IsZero() {
-		s.memory.unwell[pod.Name] = s.now
-	}
-	return s.memory.unwell[pod.Name]
+	return firstSeen(&s.memory.unwell, pod.Name, s.now)
 }
 
 // rollMode is the policy's mode that is in force.

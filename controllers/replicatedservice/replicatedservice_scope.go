@@ -285,14 +285,31 @@ type memory struct {
 	illBefore    map[string]bool        // members that were not well when they were renewed
 	gone         map[string]time.Time   // since when a member's volume is of no use any more
 	readOnly     map[string]time.Time   // since when a member's volume refuses writes
-	remounted    map[string]renewal     // members whose pods were made anew since their volume refused writes
-	begunAnew    map[string]renewal     // members that began anew with fresh volumes
+	remounted    map[string]podSeen     // members whose pods were made anew since their volume refused writes
+	begunAnew    map[string]podSeen     // members that began anew with fresh volumes
 	behind       map[string]lagSeen     // the least lag of members that are behind
 	healed       map[string][]time.Time // when members were made anew whose containers ended again and again
-	parting      partingPod             // since when the primary's node has been to be emptied, and the primary's pod
+	parting      podSeen                // since when the primary's node has been to be emptied, and the primary's pod
 	turnsIn      string                 // the Lease that counts failovers, and when it was there
 	turnsSeen    time.Time
 	wholeSince   time.Time // since when all members have been well, while evictions are forbidden
+}
+
+// podSeen is a pod about which something was seen or done, and when.
+type podSeen struct {
+	at  time.Time
+	pod types.UID
+}
+
+// firstSeen is since when something has been so of a member, and notes it when it is new.
+func firstSeen(m *map[string]time.Time, member string, now time.Time) time.Time {
+	if *m == nil {
+		*m = map[string]time.Time{}
+	}
+	if (*m)[member].IsZero() {
+		(*m)[member] = now
+	}
+	return (*m)[member]
 }
 
 type memories struct {

@@ -72,10 +72,10 @@ type Agent struct {
 	served       wire.Served        // the last epoch this member served
 	kept         *wire.Lost         // what the last data that was replaced had more
 	grudges      map[string]*grudge // volumes that refused what was written
-	turn         turnAsked
-	handing      handingAway
-	full         []wire.Full // volumes with hardly any room left
-	replacing    *engine.Had // what the data had that is to be replaced, until the engine knows; nil: none is
+	handing      handingAway        // what it has tried as the primary since then
+	turn         turnAsked          // where the last turn to fail over was asked for
+	full         []wire.Full        // volumes with hardly any room left
+	replacing    *engine.Had        // what the data had that is to be replaced, until the engine knows; nil: none is
 	handover     *handover
 	fencing      bool
 	release      failover.Release // what to add to the next Released

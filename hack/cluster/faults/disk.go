@@ -21,7 +21,8 @@ const (
 )
 
 // Disk makes a volume of class disk hang or lets it go on (stall, resume), fills it to the last byte or gives the space back
-// (fill, free), and has its file system find an error, so that it is read-only until it is made anew (readonly). Who writes to a disk that hangs waits without an end, and cannot be killed meanwhile.
+// (fill, free), and has its file system find an error, so that it is read-only until it is made anew (readonly). Who writes to a disk
+// that hangs waits without an end, and cannot be killed meanwhile.
 func Disk(folder layout.Folder, node layout.Machine, process identity.Process, volume, change string) (Report, error) {
 	report := Report{Fault: "disk-" + change, Node: node.Name}
 	// Mounts of a node are seen through its first process.

@@ -23,9 +23,6 @@ func planned(fault faults.Kind) bool {
 	return fault == faults.Switchover || fault == faults.Drain || fault == faults.Roll
 }
 
-// rolled is an annotation of the template; like any change of that it makes every member's pod anew.
-const rolled = "example.com/rolled-at"
-
 // drainable waits until the clients and the budget are as they were before the last drain.
 func (r Runner) drainable(ctx context.Context) error {
 	if err := r.Clients.Ensure(ctx); err != nil {
@@ -33,6 +30,9 @@ func (r Runner) drainable(ctx context.Context) error {
 	}
 	return r.Service.WaitEvictable(ctx, time.Minute)
 }
+
+// rolled is an annotation of the template; like any change of that it makes every member's pod anew.
+const rolled = "example.com/rolled-at"
 
 // roll changes the template, as kubectl rollout restart does.
 func (r Runner) roll(ctx context.Context) error {
