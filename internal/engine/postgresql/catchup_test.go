@@ -82,6 +82,54 @@ func TestCatchUpIsLedToTheNextPrimary(t *testing.T) {
 	}
 }
 
+// The link by which a rewound server catches up is no link of a replica's, also while whoever holds it has not noticed that it is over: who took it
+// for one would never tell the member to follow, and nobody could read from it.
+func TestLinkOfACatchUpIsNone(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, engine.Quorum{})
+	r, _ := a.report()
+	b.reaches(r.Offset)
+	if _, err := b.Detach(within(t), 0); err != nil {
+		t.Fatal(err)
+	}
+	a.sql("INSERT INTO t SELECT generate_series(1000, 1500)") // lost
+	b.promote(engine.Quorum{})
+	a.crash()
+	until(t, "a is a standby again", func() bool { r, ok := a.report(); return ok && !r.Primary })
+	if err := a.follow(within(t), b.address); err != nil {
+		t.Fatal(err)
+	}
+	startup := 0
+	until(t, "a catches up", func() bool {
+		c, err := a.dial(within(t))
+		if err != nil {
+			return false
+		}
+		defer c.close()
+		row, err := c.one(within(t), "SELECT a.pid FROM pg_stat_activity AS a, pg_stat_wal_receiver AS w WHERE backend_type = 'startup' AND w.status = 'streaming' "+
+			"AND pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()")
+		if err == nil {
+			startup, err = strconv.Atoi(row[0])
+		}
+		return err == nil
+	})
+	if err := syscall.Kill(startup, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the catch-up is over", func() bool { _, ok := a.report(); return ok })
+	if got := a.admin("SELECT status FROM pg_stat_wal_receiver"); got != streaming {
+		t.Fatalf("the receiver is %q, so this proves nothing", got)
+	}
+	if r, _ := a.report(); r.LinkUp || r.Upstream != "" {
+		t.Errorf("it was told nobody, and says that it follows %q (%v)", r.Upstream, r.LinkUp)
+	}
+	if err := syscall.Kill(startup, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	a.follows(b)
+	until(t, "it is readable", func() bool { c, err := a.client(); return err == nil && c.Close(within(t)) == nil })
+}
+
 // A primary that is killed before its first checkpoint can be read again before it has replayed what it wrote, and seems to have no
 // more than the next one. It is compared only when it has.
 func TestFollowWaitsForTheReplay(t *testing.T) {

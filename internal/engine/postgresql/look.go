@@ -36,26 +36,32 @@ func (p *PostgreSQL) look(ctx context.Context, c *conn) (engine.Report, error) {
 	if err != nil {
 		return engine.Report{}, err
 	}
-	p.mu.Lock()
-	upstream := p.upstream // while there is no link, it is where it tries
-	p.mu.Unlock()
 	r := engine.Report{
 		Primary: row[0] == "f", Exact: true, FollowsEarly: true, Offset: int64(at.LSN), History: at.history(), HasData: p.disk.hasData(), //nolint:gosec // a position stays far below 2^63
 	}
 	if r.Primary {
 		return r, nil
 	}
-	r.Upstream = upstream
-	if row[2] != "" {
-		r.Upstream = net.JoinHostPort(row[2], row[3])
-	}
-	r.LinkUp = row[1] == streaming
+	r.Upstream, r.LinkUp = p.link(row)
 	if row[7] == "t" {
 		r.Failing = "it does not replay what it receives: replay is paused, by a person (pg_wal_replay_pause) or since its primary has more of max_connections, " +
 			"max_wal_senders or the like: resume it, or delete its pod, which starts it with as much"
 	}
 	r.Loading, r.Redirectable = !caughtUp, !caughtUp
 	return r, nil
+}
+
+// link is whom a standby follows, by a row of lookQuery, and whether it receives.
+func (p *PostgreSQL) link(row []string) (upstream string, up bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.upstream == "" {
+		return "", false // it was told nobody: who still receives then is of a catch-up, and has not noticed that it is over
+	}
+	if row[2] == "" {
+		return p.upstream, false // where it tries
+	}
+	return net.JoinHostPort(row[2], row[3]), row[1] == streaming
 }
 
 // whereNow is where the server is, and whether it is a standby.
