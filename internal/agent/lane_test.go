@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -216,5 +217,56 @@ func TestConfigureIsCarriedOutInTheEnd(t *testing.T) {
 			change(s)
 			s.until("the engine waits for two replicas", func() bool { return s.engine.min == 2 })
 		})
+	}
+}
+
+// Clients of a synchronous primary that is cut off wait for a replica's word. When it hears that another one has taken over, nobody may be told that their writes
+// are safe: the next Lease says nothing of how many replicas this engine waits for, and the fence follows.
+func TestWhoWaitsIsNotLetGoByTheNextLease(t *testing.T) {
+	s := serving(t, true)
+	l := s.api.lease
+	l.Terms.Quorum, l.Terms.EveryWaits = 1, true
+	l.Terms.Sets = []failover.SyncSet{{Epoch: 1, Primary: "m-0", PrimaryData: s.a.obs.Engine.DataID, Replicas: map[string]string{"m-1": "", "m-2": ""}, Quorum: 1}}
+	s.api.write(l)
+	s.api.watch()
+	s.until("the engine waits for one replica", func() bool { return s.engine.min == 1 })
+	l = s.api.lease
+	l.Epoch, l.Holder = 2, run("m-1")
+	l.Terms.Sets = append(l.Terms.Sets, failover.SyncSet{Epoch: 2, Primary: "m-1", Replicas: map[string]string{"m-0": "", "m-2": ""}, Quorum: 1})
+	s.api.write(l)
+	s.api.watch()
+	s.until("it is fenced", func() bool { return s.count("kill") > 0 && !s.a.obs.Engine.Writable })
+	s.never("configure 0")
+}
+
+// An engine that was told to wait for nobody, and did not answer, may wait for nobody: the Lease must not say that it waits for one before it has been told so again.
+func TestLoweredQuorumThatFailsIsNoQuorum(t *testing.T) {
+	s := serving(t, true)
+	demand := func(quorum int, sets []failover.SyncSet) {
+		l := s.api.lease
+		l.Terms.Quorum, l.Terms.Sets = quorum, sets
+		s.api.write(l)
+		s.api.watch()
+	}
+	inForce := func() int {
+		if set := s.api.lease.Terms.Set(); set != nil {
+			return set.Quorum
+		}
+		return 0
+	}
+	demand(1, nil)
+	s.until("the Lease has a set in which one replica confirms", func() bool { return s.engine.min == 1 && inForce() == 1 })
+	s.fails["configure"] = errTimeout
+	demand(0, nil)
+	s.until("the engine did not answer", func() bool { return s.count("configure 0 fails") > 0 })
+	demand(1, nil)
+	s.pass(3 * time.Second)
+	if got := inForce(); got != 0 {
+		t.Errorf("the Lease says that %d replicas confirm each write, and the engine was last told that none need", got)
+	}
+	delete(s.fails, "configure")
+	s.until("one replica confirms again", func() bool { return inForce() == 1 })
+	if last := s.lastIndex("configure 1"); last < s.lastIndex("configure 0 fails") {
+		t.Errorf("the engine was not told to wait again:\n%s", strings.Join(s.journal, "\n"))
 	}
 }

@@ -40,26 +40,35 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch && l.Epoch == t.Epoch {
 		a.onRenumbered(l.Epoch)
 	}
-	if q := a.quorumInForce(); a.obs.Engine.Writable && q < a.obs.Engine.Quorum {
+	if q := a.quorumInForce(); a.ours() && a.obs.Engine.Writable && q < a.obs.Engine.Quorum {
 		a.configure(q)
 	}
 }
 
+// unsure is what an engine goes by that was told and has not confirmed it: nothing that is wanted equals it.
+var unsure = engine.Quorum{Replicas: -1}
+
+// ours reports whether the Lease names this run. One that names another says nothing of how many replicas this engine is to wait for: until it is fenced, which
+// follows, it must let nobody go who waits.
+func (a *Agent) ours() bool { return a.obs.Lease.Holder == a.Self }
+
 // reconfigure tells an open engine what it was not told yet: the policy may have changed while it was promoted, refused or busy.
 func (a *Agent) reconfigure() {
 	e := a.obs.Engine
-	if e.Writable && !a.fencing && !a.proc.quorum.Equal(a.engineQuorum(e.Quorum)) {
+	if e.Writable && !a.fencing && a.ours() && !a.proc.quorum.Equal(a.engineQuorum(e.Quorum)) {
 		a.configure(e.Quorum)
 	}
 }
 
-// configure tells the engine how many replicas it needs, and notes it when that is done.
+// configure tells the engine how many replicas it needs. Fewer are noted at once, since the engine may go by them before it answers, and also if it never does; more
+// when it has confirmed them.
 func (a *Agent) configure(quorum int) {
 	if a.doing.is(failover.Configure) {
 		return
 	}
 	done := a.doing.begin(failover.Configure)
 	wanted := a.engineQuorum(quorum)
+	a.obs.Engine.Quorum, a.proc.quorum = min(a.obs.Engine.Quorum, quorum), unsure
 	var err error
 	ok := a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Configure(ctx, wanted) }, func() {
 		if err != nil {

@@ -121,6 +121,7 @@ func (p *PostgreSQL) Configure(ctx context.Context, quorum engine.Quorum) error 
 		if err != nil {
 			return err
 		}
+		p.noteQuorum(engine.Quorum{Members: quorum.Members}) // until it is verified commits may wait for anything between both, or for nobody
 		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
 			return err
 		}
@@ -138,11 +139,15 @@ func (p *PostgreSQL) Configure(ctx context.Context, quorum engine.Quorum) error 
 		if err := verifySet(ctx, c, quorum); err != nil {
 			return fmt.Errorf("changing the synchronous set: %w", err)
 		}
-		p.mu.Lock()
-		p.quorum = quorum
-		p.mu.Unlock()
+		p.noteQuorum(quorum)
 		return nil
 	})
+}
+
+func (p *PostgreSQL) noteQuorum(q engine.Quorum) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.quorum = q
 }
 
 // stricter reports whether what satisfied a would not always satisfy b. A sender goes by the set that it has read, and a

@@ -75,6 +75,7 @@ func (a *api) put(l failover.Lease, who string) {
 		a.s.granted(before, l)
 	}
 	a.highest = max(a.highest, l.Epoch)
+	a.s.promise(l)
 	if a.s.cfg.Story {
 		a.s.note("api", "%s writes the Lease: epoch %d of %s, opened %d, members %v next %v sets %v renewed %d", who, l.Epoch, l.Holder.String(),
 			l.Terms.Opened, l.Terms.Members, l.Terms.Next, l.Terms.Sets, l.Terms.Renewed)

@@ -183,11 +183,12 @@ func (e *engineOf) Promote(_ context.Context, quorum engine.Quorum) (engine.Repo
 
 func (e *engineOf) Configure(_ context.Context, quorum engine.Quorum) error {
 	p, err := e.answering()
-	if err == nil {
-		p.quorum = quorum.Replicas
-		p.settle()
+	if err != nil {
+		return err
 	}
-	return err
+	p.quorum = quorum.Replicas
+	p.settle()
+	return e.maybeLost()
 }
 
 func (e *engineOf) Pause(_ context.Context, d time.Duration) (engine.Report, error) {
@@ -319,7 +320,7 @@ func (p *process) write(id int32) {
 	for _, st := range p.readers {
 		st.forward(id, len(p.log))
 	}
-	if s.cfg.Quorum == 0 {
+	if p.need() == 0 {
 		s.acknowledged(p, id)
 		return
 	}
@@ -362,9 +363,18 @@ func (st *stream) acknowledge(n int) {
 	})
 }
 
-// settle acknowledges to clients what WAIT W has enough replicas for: Redis counts those that are connected now.
+// need is how many replicas a client's write waits for: what the engine was told where every write waits, and elsewhere what the client says with
+// WAIT W.
+func (p *process) need() int {
+	if p.l.s.cfg.EveryWaits {
+		return p.quorum
+	}
+	return p.l.s.cfg.Quorum
+}
+
+// settle acknowledges to clients what has enough replicas: Redis counts those that are connected now.
 func (p *process) settle() {
-	need := p.l.s.cfg.Quorum
+	need := p.need()
 	p.waiting = slices.DeleteFunc(p.waiting, func(w pendingWrite) bool {
 		have := 0
 		for _, r := range p.readers {

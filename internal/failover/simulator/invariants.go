@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -23,6 +24,8 @@ type ack struct {
 	id    int32
 	by    *process
 	epoch failover.Epoch // of by, when it acknowledged
+	// kept: no later primary may lack it.
+	kept bool
 }
 
 // clientsWrite lets one client write to every engine that lets it: clients hold connections to old primaries for long.
@@ -66,13 +69,40 @@ func (s *sim) acknowledged(p *process, id int32) {
 		return
 	}
 	s.writes.known[id] = true
-	s.writes.all = append(s.writes.all, ack{id, p, p.epoch})
+	s.writes.all = append(s.writes.all, ack{id, p, p.epoch, s.keeps(p)})
 	if s.cfg.Quorum == 0 {
 		return
+	}
+	if s.cfg.Modes {
+		s.res.Coverage[fmt.Sprintf("acknowledged, kept: %t", s.keeps(p))]++
 	}
 	newest := s.newest()
 	if newest != nil && newest != p && newest.epoch > p.epoch && !slices.Contains(newest.log, id) {
 		s.broke("I1", "%s of epoch %d acknowledged write %d, which %s of epoch %d lacks", p, p.epoch, id, newest, newest.epoch)
+	}
+}
+
+// keeps reports whether what an engine acknowledges now is to be on every later primary: the service is synchronous and, where that changes on the way, the last
+// set of its epoch that the Lease had says so.
+func (s *sim) keeps(p *process) bool {
+	if !s.cfg.Modes && !s.cfg.Continues {
+		return s.cfg.Quorum > 0
+	}
+	return s.promised[p.epoch] || s.promised[p.l.agent.Holds()]
+}
+
+// promise takes in what the Lease promises. One that says that the service is asynchronous takes all promises back: nothing that was acknowledged before need be
+// on the next primary.
+func (s *sim) promise(l failover.Lease) {
+	for _, set := range l.Terms.Sets {
+		s.promised[set.Epoch] = set.Quorum > 0
+	}
+	if l.Terms.Quorum > 0 {
+		return
+	}
+	clear(s.promised)
+	for i := range s.writes.all {
+		s.writes.all[i].kept = false
 	}
 }
 
@@ -102,7 +132,7 @@ func (s *sim) opened(p *process) {
 			continue
 		}
 		lost++
-		if s.cfg.Quorum > 0 && (s.cfg.Persistent || s.someoneHas(a.id)) {
+		if a.kept && (s.cfg.Persistent || s.someoneHas(a.id)) {
 			s.broke("I3", "%s opened epoch %d without write %d, which %s had acknowledged in epoch %d", p, p.epoch, a.id, a.by, a.epoch)
 			return
 		}

@@ -36,6 +36,21 @@ func (s *sim) nextFault(end int64) {
 	s.after(s.between(100, 4000), undo)
 }
 
+// nextMode has another spec ask for the other mode, now and then before the first change is carried out.
+func (s *sim) nextMode(end int64) {
+	if s.now >= end {
+		return
+	}
+	s.asynchronous = !s.asynchronous
+	s.note("", "the spec asks for synchronous replication: %t", !s.asynchronous)
+	s.res.Coverage["modes"]++
+	wait := s.between(500, 4000)
+	if s.chance(0.2) {
+		wait = s.between(1, 300)
+	}
+	s.after(wait, func() { s.nextMode(end) })
+}
+
 func (s *sim) drawFault() fault {
 	list := faults
 	if len(s.cfg.Only) > 0 {

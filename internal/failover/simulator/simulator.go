@@ -20,6 +20,8 @@ type Config struct {
 	Quorum int
 	// EveryWaits: no write is acknowledged before the quorum has it, so QuorumCut is evidence.
 	EveryWaits bool
+	// Modes: the service becomes asynchronous on the way, and synchronous again. Continues: writes go on with fewer replicas than the quorum.
+	Modes, Continues bool
 	// Persistent engines keep their data over a restart.
 	Persistent bool
 	// Scaling changes the number of members on the way.
@@ -81,11 +83,15 @@ type sim struct {
 	limit int64
 	// otherLease: the policy asks for another lease duration.
 	otherLease bool
+	// promised says of an epoch whether the last set of it that the Lease had has acknowledged writes kept.
+	promised map[failover.Epoch]bool
+	// asynchronous: the spec asks for no quorum for the time being.
+	asynchronous bool
 }
 
 // Run plays one schedule.
 func Run(cfg Config) (result Result) {
-	s := &sim{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)), now: int64(time.Hour), lies: map[[2]int]int{}}
+	s := &sim{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)), now: int64(time.Hour), lies: map[[2]int]int{}, promised: map[failover.Epoch]bool{}}
 	s.res.Coverage = map[string]int{}
 	defer func() {
 		if r := recover(); r != nil {
@@ -96,6 +102,9 @@ func Run(cfg Config) (result Result) {
 	s.setUp()
 	end := s.now + int64(cfg.Busy)
 	s.at(s.now+1500*ms, func() { s.nextFault(end) })
+	if s.cfg.Modes {
+		s.at(s.now+1500*ms, func() { s.nextMode(end) })
+	}
 	s.at(end, s.heal)
 	s.limit = end + int64(cfg.Quiet)
 	for len(s.heap) > 0 && s.res.Broken == "" {
@@ -238,7 +247,13 @@ func (s *sim) terms() failover.Terms {
 	if s.cfg.Available {
 		t.Partition = failover.PreferAvailability
 	}
-	if s.cfg.Quorum == 0 {
+	if s.cfg.Continues {
+		t.OnTooFew = failover.ContinueWriting
+	}
+	if s.asynchronous {
+		t.Quorum, t.EveryWaits = 0, false
+	}
+	if t.Quorum == 0 {
 		t.OnTooFew = ""
 	}
 	if s.cfg.Seed%4 == 1 {
