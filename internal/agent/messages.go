@@ -40,9 +40,6 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch && l.Epoch == t.Epoch {
 		a.onRenumbered(l.Epoch)
 	}
-	if q := a.quorumInForce(); a.ours() && a.obs.Engine.Writable && q < a.obs.Engine.Quorum {
-		a.configure(q)
-	}
 }
 
 // unsure is what an engine goes by that was told and has not confirmed it: nothing that is wanted equals it.

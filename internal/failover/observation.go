@@ -184,7 +184,7 @@ func (o *Observation) OnLease(now Instant, l Lease, quorum bool) {
 	first := o.LeaseRead == 0
 	if o.Tenure != nil && l.Version != o.Lease.Version {
 		// A write in doubt is in this version, or can never be.
-		o.Tenure.dropping, o.Tenure.moved = false, map[string]string{}
+		o.Tenure.dropping, o.Tenure.moved, o.Tenure.writing = false, map[string]string{}, 0
 	}
 	o.Lease = l
 	if quorum {

@@ -141,7 +141,7 @@ func (o *Observation) podsWanted(now Instant) map[string]string {
 
 // OnWriting takes in that this holder is about to write other terms. Until it sees a later version of the Lease nobody knows
 // which are in force, so it serves only while both would let it: the old list counts and the new one, and of a member whose vote
-// moves neither pod that only one of them names.
+// moves neither pod that only one of them names. Nor does its engine let clients go with fewer replicas than one of them says.
 func (o *Observation) OnWriting(next Terms) {
 	t := o.Tenure
 	if t == nil {
@@ -149,6 +149,9 @@ func (o *Observation) OnWriting(next Terms) {
 	}
 	if len(o.Lease.Terms.Next) > 0 && len(next.Next) == 0 {
 		t.dropping = true
+	}
+	if set := next.Set(); set != nil {
+		t.writing = max(t.writing, set.Quorum)
 	}
 	written := Lease{Terms: next}
 	for _, name := range next.Names() {

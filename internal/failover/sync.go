@@ -261,13 +261,13 @@ func (o *Observation) quorumWanted(now Instant, terms Terms, have int) int {
 	return have
 }
 
-// engineQuorum is the W that the engine should have: that of the Lease, or already the higher one that is to come there.
+// engineQuorum is the W that the engine should have: that of the Lease, that which a write may have put there, or already the higher one that is to come there.
 func (o *Observation) engineQuorum(now Instant) int {
 	set := o.Lease.Terms.Set()
 	if set == nil {
-		return o.Lease.Terms.Quorum // the set follows when the engine has it
+		return max(o.Lease.Terms.Quorum, o.Tenure.writing) // the set follows when the engine has it
 	}
-	return max(set.Quorum, o.QuorumTarget(now))
+	return max(set.Quorum, o.QuorumTarget(now), o.Tenure.writing)
 }
 
 // QuorumTarget is the W that the policy wants, or fewer where it lets the holder go on with those that are left.

@@ -198,3 +198,30 @@ func TestModeOfARunningService(t *testing.T) {
 		t.Errorf("asked to be asynchronous, it writes %+v", next)
 	}
 }
+
+// A write that says that one replica confirms has no answer yet, and meanwhile none is left, so that the policy would go on with nobody: until a later version of
+// the Lease is seen, the engine lets no client go whose write only it has.
+func TestQuorumOfAWriteInDoubt(t *testing.T) {
+	self := Run{Member: "m-0", PodUID: "u", BootID: "b"}
+	o := NewObservation(self, 0, 0, Durable{PodUID: "u"})
+	terms := testTerms(3)
+	terms.Quorum, terms.OnTooFew = 1, ContinueWriting
+	set := SyncSet{Epoch: 1, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}}
+	terms.Sets = []SyncSet{set}
+	lease := Lease{Version: "7", Epoch: 1, Holder: self, Terms: terms}
+	o.OnLease(0, lease, true)
+	o.Tenure.Opened = true
+	raised := set
+	raised.Quorum = 1
+	terms.Sets = []SyncSet{raised}
+	o.OnWriting(terms)
+	now := Instant(time.Hour) // of nobody was anything heard for long
+	if target, engine := o.QuorumTarget(now), o.engineQuorum(now); target != 0 || engine != 1 {
+		t.Errorf("while the write is in doubt the policy wants %d and the engine is to wait for %d, want 0 and 1", target, engine)
+	}
+	lease.Version = "8" // another's write came first: ours can never be
+	o.OnLease(now, lease, true)
+	if engine := o.engineQuorum(now); engine != 0 {
+		t.Errorf("the engine is to wait for %d when the write was overtaken, want 0", engine)
+	}
+}

@@ -25,6 +25,8 @@ type Tenure struct {
 	dropping bool
 	// moved are the pods to which this holder moved votes, whether or not the Lease is known to say so.
 	moved map[string]string
+	// writing is the W of the set in such a write.
+	writing int
 	// PartitionSince is when the partition choice in force was learned of.
 	PartitionSince Instant
 	partition      PartitionChoice
