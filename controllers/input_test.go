@@ -192,12 +192,12 @@ func TestHostNetwork(t *testing.T) {
 // TestNameTaken: an object of somebody else is named and left alone.
 func TestNameTaken(t *testing.T) {
 	s := newStage(t)
-	theirs := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "cache-agent"}, Data: map[string]string{"a": "b"}}
+	theirs := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "cache-agent", Annotations: map[string]string{"a": "b"}}}
 	s.create(theirs)
 	s.create(redis("cache"))
-	s.stalled("cache", v1alpha1.ReasonNameTaken, "ConfigMap cache-agent", "metadata.name")
+	s.stalled("cache", v1alpha1.ReasonNameTaken, "ServiceAccount cache-agent", "metadata.name")
 	s.get("cache-agent", theirs)
-	if theirs.Data["a"] != "b" || len(theirs.Data) != 1 || len(theirs.OwnerReferences) != 0 {
+	if theirs.Annotations["a"] != "b" || len(theirs.Annotations) != 1 || len(theirs.OwnerReferences) != 0 {
 		t.Errorf("somebody else's object was changed: %+v", theirs)
 	}
 	if err := api.Get(s.ctx, s.key("cache"), &appsv1.StatefulSet{}); err == nil {

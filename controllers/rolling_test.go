@@ -276,7 +276,10 @@ func TestRollIsTakenBack(t *testing.T) {
 	tr.plays = func(string) func(*wire.Status) {
 		return func(st *wire.Status) { st.State, st.Message = string(v1alpha1.MemberStarting), "no such file" }
 	}
-	tr.image("2", "redis:broken")
+	tr.spec("2", func(spec *v1alpha1.ReplicatedServiceSpec) {
+		spec.Template.Image = "redis:broken"
+		spec.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory-policy": "no-such"}
+	})
 	tr.play("2", tr.all("cache-2"))
 	s.condition("cache", v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing,
 		"cache-1, cache-0", "waiting for cache-2", "no such file")
@@ -291,6 +294,10 @@ func TestRollIsTakenBack(t *testing.T) {
 		return api.Status().Update(s.ctx, stuck)
 	})
 	tr.runs("redis:8")
+	set := &appsv1.StatefulSet{}
+	if tr.get("cache", set); strings.Contains(fmt.Sprint(set.Spec.Template.Annotations), "no-such") {
+		t.Errorf("members would begin with the parameter that broke one: %v", set.Spec.Template.Annotations)
+	}
 	tr.plays = good
 	tr.revise("1")
 	tr.play("1", tr.all("cache-2", "cache-2"))
@@ -329,6 +336,7 @@ func TestRollOfParameters(t *testing.T) {
 	s := newStage(t)
 	svc := persistent(s)
 	s.create(svc)
+	s.exists("db-agent", &corev1.ConfigMap{})
 	digest := func() string {
 		s.get("db", svc)
 		want, _ := workload.Reloadable(svc)

@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -30,7 +31,6 @@ func TestObjects(t *testing.T) {
 		"cache-agent":        &corev1.ServiceAccount{},
 		"cache-agent ":       &rbacv1.Role{},
 		"cache-agent  ":      &rbacv1.RoleBinding{},
-		"cache-agent   ":     &corev1.ConfigMap{},
 		"cache-ca":           &corev1.Secret{},
 		"cache-agent-certs":  &corev1.Secret{},
 		"cache-auth":         &corev1.Secret{},
@@ -43,6 +43,9 @@ func TestObjects(t *testing.T) {
 		if owner := metav1.GetControllerOf(obj); owner == nil || owner.Name != "cache" || obj.GetLabels()[keys.LabelService] != "cache" {
 			t.Errorf("%T %s: owner %v, labels %v", obj, name, owner, obj.GetLabels())
 		}
+	}
+	if err := api.Get(s.ctx, s.key("cache-agent"), &corev1.ConfigMap{}); !apierrors.IsNotFound(err) {
+		t.Errorf("members of Redis read nothing while they run, and there is a ConfigMap for that: %v", err)
 	}
 	obj := &coordinationv1.Lease{}
 	s.get("cache-primary", obj)

@@ -75,7 +75,7 @@ func checkPlace() error {
 
 func assemble(log logr.Logger) (agent.Host, error) {
 	var o agent.Host
-	load := func() (agentconfig.Config, error) { return agentconfig.Load(names.ConfigDir + "/" + names.ConfigKey) }
+	load := func() (agentconfig.Config, error) { return agentconfig.Load(names.ConfigDir) }
 	config, err := load()
 	if err != nil {
 		return o, err

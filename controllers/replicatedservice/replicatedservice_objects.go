@@ -49,8 +49,11 @@ func (r *Reconciler) ensureObjects(ctx context.Context, s *scope) error {
 	}
 	in := r.input(s)
 	wanted := []client.Object{
-		workload.ServiceAccount(in), workload.Role(in), workload.RoleBinding(in), workload.ConfigMap(in),
+		workload.ServiceAccount(in), workload.Role(in), workload.RoleBinding(in),
 		workload.MembersService(in), workload.PrimaryService(in),
+	}
+	if config := workload.ConfigMap(in); config != nil {
+		wanted = append(wanted, config)
 	}
 	if svc := workload.ReplicasService(in); svc != nil {
 		wanted = append(wanted, svc)

@@ -1,14 +1,17 @@
-// Package agentconfig is the file by which the operator tells the members' agents what they run. What may change while
-// they run is in the Lease instead.
+// Package agentconfig is how the operator tells the members' agents what they run. What a pod is made with is in its template, and goes where that goes, back too
+// when a change is taken back; what a running member takes in is in a ConfigMap; what else may change while they run is in the Lease.
 package agentconfig
 
 import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
+
+	"understudy.dev/understudy/internal/names"
 )
 
-// Config is the content of the ConfigMap's agent.json.
+// Config is the content of both files.
 type Config struct {
 	Service    string `json:"service"`
 	Namespace  string `json:"namespace"`
@@ -30,8 +33,23 @@ type Redis struct {
 	Parameters map[string]string `json:"parameters,omitempty"`
 }
 
-// Load reads the file.
-func Load(path string) (Config, error) {
+// Load reads both files of a folder.
+func Load(dir string) (Config, error) {
+	c, err := load(filepath.Join(dir, names.ConfigFile))
+	if err != nil || c.PostgreSQL == nil {
+		return c, err
+	}
+	live, err := load(filepath.Join(dir, names.LiveConfigFile))
+	if err == nil && live.PostgreSQL == nil {
+		err = fmt.Errorf("reading the agent's configuration %s: it is another engine's", filepath.Join(dir, names.LiveConfigFile))
+	}
+	if err != nil {
+		return c, err
+	}
+	return c.with(*live.PostgreSQL), nil
+}
+
+func load(path string) (Config, error) {
 	var c Config
 	raw, err := os.ReadFile(path)
 	if err != nil {

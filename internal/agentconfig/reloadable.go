@@ -24,10 +24,16 @@ func (r Reloadable) Digest() string {
 
 // Static is the configuration without what a running member takes in, or does not care for any more: it must be started anew for a change of it.
 func (c Config) Static() Config {
-	if c.PostgreSQL != nil {
-		p := *c.PostgreSQL
-		p.Parameters, p.HBA, p.Import, p.Members = nil, nil, nil, nil
-		c.PostgreSQL = &p
+	if c.PostgreSQL == nil {
+		return c
 	}
+	return c.with(PostgreSQL{})
+}
+
+// with is the configuration with what Static leaves out, from another one.
+func (c Config) with(live PostgreSQL) Config {
+	p := *c.PostgreSQL
+	p.Parameters, p.HBA, p.Import, p.Members = live.Parameters, live.HBA, live.Import, live.Members
+	c.PostgreSQL = &p
 	return c
 }

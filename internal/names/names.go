@@ -25,8 +25,10 @@ const (
 	AgentPath = BinDir + "/understudy-agent"
 	// StateDir holds the promise; it lives as long as the pod.
 	StateDir = "/understudy/state"
-	// ConfigDir holds the agent's configuration file, ConfigKey.
-	ConfigDir = "/understudy/config"
+	// ConfigDir holds the agent's configuration: ConfigFile is what its pod was made with, LiveConfigFile what it is now.
+	ConfigDir      = "/understudy/config"
+	ConfigFile     = "agent.json"
+	LiveConfigFile = "live.json"
 	// CertsDir holds ca.crt and MEMBER.crt, MEMBER.key for each member.
 	CertsDir = "/understudy/certs"
 	// SecretDir holds the engine's password under PasswordKey.
@@ -37,7 +39,7 @@ const (
 	DataDir    = "/data"
 	WALVolume  = "wal"
 	WALDir     = "/wal"
-	// ConfigKey is the key of the agent's configuration in its ConfigMap.
+	// ConfigKey is the key of the agents' configuration in their ConfigMap; agents of earlier versions read all of it.
 	ConfigKey = "agent.json"
 	// PasswordKey is the file name of the engine's password below SecretDir.
 	PasswordKey = "password"

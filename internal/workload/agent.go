@@ -37,8 +37,11 @@ func Reloadable(svc *v1alpha1.ReplicatedService) (r agentconfig.Reloadable, ok b
 	return postgresqlConfig(svc).Reloadable(), true
 }
 
-// ConfigMap tells the agents what they run.
+// ConfigMap tells the agents what they take in while they run; nil: nothing.
 func ConfigMap(in Input) *corev1.ConfigMap {
+	if _, ok := Reloadable(in.Service); !ok {
+		return nil
+	}
 	return &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: in.meta(names.ConfigMap(in.Service.Name), ComponentMember),

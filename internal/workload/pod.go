@@ -89,10 +89,7 @@ func volumes(in Input) []corev1.Volume {
 	out := []corev1.Volume{
 		{Name: "run", VolumeSource: corev1.VolumeSource{EmptyDir: &memory}},
 		empty("bin"), empty("state"), empty("tmp"),
-		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: names.ConfigMap(name)},
-			DefaultMode:          ptr.To[int32](0o444),
-		}}},
+		config(in),
 		secret("certs", names.CertsSecret(name)),
 		passwords(in),
 	}
@@ -100,6 +97,20 @@ func volumes(in Input) []corev1.Volume {
 		out = append(out, empty(names.DataVolume))
 	}
 	return out
+}
+
+// config is the volume of the agent's configuration. What the pod was made with comes from its own annotation: a container that is started again is not to
+// begin with what another member just failed with.
+func config(in Input) corev1.Volume {
+	sources := []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{
+		Path: names.ConfigFile, FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.annotations['" + annotationConfig + "']"},
+	}}}}}
+	if live := ConfigMap(in); live != nil {
+		sources = append(sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: live.Name}, Items: []corev1.KeyToPath{{Key: names.ConfigKey, Path: names.LiveConfigFile}},
+		}})
+	}
+	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: sources, DefaultMode: ptr.To[int32](0o444)}}}
 }
 
 // passwords is the volume of the engine's passwords, out of one Secret or two.

@@ -1,9 +1,6 @@
 package workload
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -73,10 +70,9 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 	if m := t.Metadata; m != nil {
 		labels, annotations = m.Labels, m.Annotations
 	}
-	sum := sha256.Sum256([]byte(configText(agentConfig(svc).Static())))
 	annotations = merged(annotations, meshAnnotations())
-	// What agents read only when they start makes a pod outdated when it changes.
-	annotations[annotationConfig] = hex.EncodeToString(sum[:8])
+	// What agents read only when they start makes a pod outdated when it changes, and goes back with the template when the change is taken back.
+	annotations[annotationConfig] = configText(agentConfig(svc).Static())
 	annotations["kubectl.kubernetes.io/default-container"] = names.EngineContainer
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{

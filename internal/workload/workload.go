@@ -25,6 +25,7 @@ const (
 	ComponentPrimary  = "primary"
 	ComponentReplicas = "replicas"
 
+	// annotationConfig on a pod: the agent's configuration, as JSON.
 	annotationConfig = "ha.understudy.dev/config"
 )
 

@@ -1,9 +1,11 @@
 package workload
 
 import (
-	"encoding/json"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -128,15 +130,44 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// TestAgentConfig: what the operator writes is what the agent reads, and a change of it makes pods outdated.
+// asRead is what an agent reads in a pod of a template, with the objects that its volume names.
+func asRead(t *testing.T, in Input) agentconfig.Config {
+	t.Helper()
+	dir, template := t.TempDir(), StatefulSet(in).Spec.Template
+	at := slices.IndexFunc(template.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "config" })
+	for _, source := range template.Spec.Volumes[at].Projected.Sources {
+		files := map[string]string{}
+		if d := source.DownwardAPI; d != nil {
+			key := strings.TrimSuffix(strings.TrimPrefix(d.Items[0].FieldRef.FieldPath, "metadata.annotations['"), "']")
+			files[d.Items[0].Path] = template.Annotations[key]
+		}
+		if c := source.ConfigMap; c != nil && c.Name == ConfigMap(in).Name {
+			files[c.Items[0].Path] = ConfigMap(in).Data[c.Items[0].Key]
+		}
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	config, err := agentconfig.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// TestAgentConfig: what the operator writes is what the agent reads, and a change of it makes pods outdated. It is in the template itself: what is taken back
+// takes it along.
 func TestAgentConfig(t *testing.T) {
 	in := input(func(s *v1alpha1.ReplicatedServiceSpec) {
 		s.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory": "10mb"}
+		s.Template.Metadata = &v1alpha1.TemplateMetadata{Annotations: map[string]string{annotationConfig: "a user's"}}
 	})
-	var config agentconfig.Config
-	if err := json.Unmarshal([]byte(ConfigMap(in).Data[names.ConfigKey]), &config); err != nil {
-		t.Fatal(err)
+	if ConfigMap(in) != nil {
+		t.Error("what all members read may break the next one that is started again")
 	}
+	config := asRead(t, in)
 	want := agentconfig.Config{Service: "cache", Namespace: "default", ServiceUID: "uid",
 		Redis: &agentconfig.Redis{Port: 6379, Parameters: map[string]string{"maxmemory": "10mb"}}}
 	if !reflect.DeepEqual(config, want) {
@@ -205,10 +236,7 @@ func TestReloadable(t *testing.T) {
 	if reflect.DeepEqual(annotations(plain), annotations(of(v1alpha1.PostgreSQLSpec{Port: 6000}))) {
 		t.Error("nobody would see that pods have another port")
 	}
-	var config agentconfig.Config
-	if err := json.Unmarshal([]byte(ConfigMap(tuned).Data[names.ConfigKey]), &config); err != nil {
-		t.Fatal(err)
-	}
+	config := asRead(t, tuned)
 	want, ok := Reloadable(tuned.Service)
 	if got := config.PostgreSQL.Reloadable(); !ok || got.Digest() != want.Digest() || got.Parameters["work_mem"] != "8MB" || len(got.HBA) != 1 {
 		t.Errorf("the members read %+v, the operator means %+v", got, want)

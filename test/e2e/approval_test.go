@@ -4,18 +4,21 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"understudy.dev/understudy/api/v1alpha1"
 	"understudy.dev/understudy/test/internal/kube"
 )
 
-// testApproval: in mode Manual nobody takes over until a person lets it happen with the command that the condition names, and that counts once.
+// testApproval: in modes Manual and DryRun nobody takes over until a person lets it happen with the command that the condition names, and that counts once. While
+// the service is paused nobody does, whatever a person said.
 func testApproval(t *testing.T) {
 	t.Parallel()
 	namespace := space(t, "approval")
@@ -42,6 +45,33 @@ func testApproval(t *testing.T) {
 	must(t, f.Injector.KillEngine(t.Context(), namespace, second.Member))
 	if again := f.leftToAPerson(t, second.Epoch); again == command {
 		t.Errorf("%s is to be run for epoch %d too", again, second.Epoch)
+	}
+	before := client.MergeFrom(policy.DeepCopy())
+	policy.Spec.Mode = v1alpha1.ModeDryRun
+	must(t, cluster.Patch(t.Context(), policy, before))
+	f.agreed(t, `"mode":"DryRun"`)
+	f.nobodyTakesOver(t, second.Epoch)
+	command = f.leftToAPerson(t, second.Epoch)
+	f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.State = v1alpha1.StatePaused })
+	f.agreed(t, `"mode":"Paused"`)
+	if out, err := kubectl(t, "", strings.Fields(command)[1:]...); err != nil {
+		t.Fatalf("%s: %v: %s", command, err, out)
+	}
+	f.agreed(t, fmt.Sprintf(`"approved":%d`, second.Epoch))
+	f.nobodyTakesOver(t, second.Epoch)
+	f.patch(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.State = v1alpha1.StateActive })
+	third := f.nextEpoch(t, second.Epoch, 10*time.Second)
+	t.Logf("%s took over from %s when the service was paused no longer", third.Member, second.Member)
+	must(t, f.WaitHealthy(t.Context(), time.Minute))
+	f.marked(t)
+}
+
+// nobodyTakesOver sees a lease's length go by in which nobody does.
+func (f fixture) nobodyTakesOver(t *testing.T, epoch int64) {
+	t.Helper()
+	pause(t, 3*time.Second)
+	if now, err := f.Service.Primary(t.Context()); err != nil || now.Epoch != epoch {
+		t.Fatalf("%s took over in epoch %d, want nobody to: %v", now.Member, now.Epoch, err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
+	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,8 +52,41 @@ type disturbance struct {
 	undo   func(ctx context.Context, s scene) error
 	// change says whether another epoch is due: yes, no, or either.
 	change change
-	// alone is not drawn together with another: its undoing needs the node.
-	alone bool
+	meets  reach
+}
+
+// reach is what a fault meets.
+type reach string
+
+const (
+	// pods: members of the service alone.
+	pods reach = "pods"
+	// disks: theirs too. It is not drawn together with another: its undoing needs the node.
+	disks reach = "disks"
+	// wide: nodes, the API server or the operator, and with them other services.
+	wide reach = "wide"
+)
+
+// calm is held for reading by what a wide fault would disturb, and for writing while one is made: TestSynchronous and TestPostgreSQL run side by side.
+var calm sync.RWMutex
+
+// inCalm makes a service, and has it removed in the end, while no wide fault is made.
+func inCalm(t *testing.T, makeIt func() fixture) fixture {
+	t.Helper()
+	held := false
+	t.Cleanup(func() {
+		if held {
+			calm.RUnlock()
+		}
+	})
+	calm.RLock()
+	defer calm.RUnlock()
+	f := makeIt()
+	t.Cleanup(func() { // before what makeIt has cleaned up
+		calm.RLock()
+		held = true
+	})
+	return f
 }
 
 // due is whether another epoch is due on an engine. On a full disk PostgreSQL goes on: its WAL is written to files that have
@@ -78,55 +113,55 @@ const beyond = 5 * time.Second
 var disturbances = []disturbance{
 	{"PrimaryUnheard", beyond, onPrimary(func(s scene) []string {
 		return []string{"to=" + s.node(s.replicas[0]), "to=" + s.node(s.replicas[1])}
-	}), mendAll, changes, false},
+	}), mendAll, changes, wide},
 	{"PrimaryDeaf", beyond, onPrimary(func(s scene) []string {
 		return []string{"from=" + s.node(s.replicas[0]), "from=" + s.node(s.replicas[1])}
-	}), mendAll, changes, false},
+	}), mendAll, changes, wide},
 	{"PrimaryCutFromReplicas", beyond, onPrimary(func(s scene) []string {
 		return append(pod(s.ip(s.replicas[0])), pod(s.ip(s.replicas[1]))...)
-	}), mendAll, changes, false},
+	}), mendAll, changes, wide},
 	{"ReplicaIsolated", beyond, func(ctx context.Context, s scene) error {
 		return s.f.Injector.Firewall(ctx, s.node(s.replicas[0]), pod(s.ip(s.replicas[0]))...)
-	}, mendAll, stays, false},
+	}, mendAll, stays, wide},
 	{"AgentPortReset", beyond, onPrimary(func(scene) []string {
 		return []string{fmt.Sprintf("reset=%d", agentPort)}
-	}), mendAll, either, false},
+	}), mendAll, either, wide},
 	{"DeletedByForceWhileCut", beyond, func(ctx context.Context, s scene) error {
 		if err := s.f.Injector.Isolate(ctx, s.primary.Node); err != nil {
 			return err
 		}
 		return force(ctx, s.f.namespace, s.primary.Member)
-	}, func(ctx context.Context, s scene) error { return s.f.Injector.Rejoin(ctx, s.primary.Node) }, changes, false},
+	}, func(ctx context.Context, s scene) error { return s.f.Injector.Rejoin(ctx, s.primary.Node) }, changes, wide},
 	{"NodeOff", beyond, func(ctx context.Context, s scene) error { return s.f.Injector.NodeOff(ctx, s.primary.Node) },
-		func(ctx context.Context, s scene) error { return s.f.Injector.NodeOn(ctx, s.primary.Node) }, changes, false},
+		func(ctx context.Context, s scene) error { return s.f.Injector.NodeOn(ctx, s.primary.Node) }, changes, wide},
 	{"NodeIsolated", beyond, func(ctx context.Context, s scene) error { return s.f.Injector.Isolate(ctx, s.primary.Node) },
-		func(ctx context.Context, s scene) error { return s.f.Injector.Rejoin(ctx, s.primary.Node) }, changes, false},
+		func(ctx context.Context, s scene) error { return s.f.Injector.Rejoin(ctx, s.primary.Node) }, changes, wide},
 	{"EngineKilled", time.Second, func(ctx context.Context, s scene) error {
 		return s.f.Injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
-	}, nil, changes, false},
+	}, nil, changes, pods},
 	{"ContainerKilled", time.Second, func(ctx context.Context, s scene) error {
 		return s.f.Injector.KillContainer(ctx, s.f.namespace, s.primary.Member)
-	}, nil, changes, false},
+	}, nil, changes, pods},
 	{"EngineHung", beyond, func(ctx context.Context, s scene) error {
 		return s.f.Injector.HangEngine(ctx, s.f.namespace, s.primary.Member)
-	}, nil, changes, false},
+	}, nil, changes, pods},
 	{"AgentHung", 10 * time.Second, func(ctx context.Context, s scene) error {
 		return s.f.Injector.HangAgent(ctx, s.f.namespace, s.primary.Member)
 	}, func(ctx context.Context, s scene) error {
 		return s.f.Injector.ResumeAgent(ctx, s.f.namespace, s.primary.Member)
-	}, changes, false},
+	}, changes, pods},
 	{"PodDeleted", time.Second, func(ctx context.Context, s scene) error {
 		return faults.DeletePod(ctx, cluster, s.f.namespace, s.primary.Member)
-	}, nil, changes, false},
-	{"VolumeLost", time.Second, volumeLost, nil, stays, false},
-	{"APIDown", 30 * time.Second, cutAPI, mendAll, stays, false},
+	}, nil, changes, pods},
+	{"VolumeLost", time.Second, volumeLost, nil, stays, pods},
+	{"APIDown", 30 * time.Second, cutAPI, mendAll, stays, wide},
 	{"APIDownAndPrimaryCrash", 30 * time.Second, func(ctx context.Context, s scene) error {
 		if err := cutAPI(ctx, s); err != nil {
 			return err
 		}
 		return s.f.Injector.KillEngine(ctx, s.f.namespace, s.primary.Member)
-	}, mendAll, changes, false},
-	{"OperatorKilledInSwitchover", time.Second, killedInSwitchover, nil, either, false},
+	}, mendAll, changes, wide},
+	{"OperatorKilledInSwitchover", time.Second, killedInSwitchover, nil, either, wide},
 	{"ReplicasThenPrimaryLost", time.Second, func(ctx context.Context, s scene) error {
 		for _, member := range append(s.replicas, s.primary.Member) {
 			if err := s.f.Injector.KillContainer(ctx, s.f.namespace, member); err != nil {
@@ -134,18 +169,18 @@ var disturbances = []disturbance{
 			}
 		}
 		return nil
-	}, nil, changes, false},
+	}, nil, changes, pods},
 	{"DiskStalled", beyond, func(ctx context.Context, s scene) error {
 		return s.disk(ctx, s.primary.Member, "stall")
-	}, undoOnDisk("resume"), changes, true},
+	}, undoOnDisk("resume"), changes, disks},
 	{"DiskFull", beyond, func(ctx context.Context, s scene) error {
 		if err := s.disk(ctx, s.primary.Member, "fill"); err != nil {
 			return err
 		}
 		_ = s.grow(ctx) // it is refused, or ends the engine
 		return s.toldFull(ctx, s.primary.Member)
-	}, undoOnDisk("free"), changes, true},
-	{"ReplicasDiskFullAndPrimaryCrash", beyond, replicaFullAndCrash, undoOnDisk("free"), changes, true},
+	}, undoOnDisk("free"), changes, disks},
+	{"ReplicasDiskFullAndPrimaryCrash", beyond, replicaFullAndCrash, undoOnDisk("free"), changes, disks},
 }
 
 // undoOnDisk undoes what was done to a disk on whichever member's disk it was done.

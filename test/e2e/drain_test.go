@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,33 +25,77 @@ import (
 	"understudy.dev/understudy/test/internal/rounds"
 )
 
-// TestDrain: kubectl drain of one node after the other ends each time, with at most one change of primary for each member that
-// leaves, and without losing an acknowledged write. Redis has no volumes, so that its members move to other nodes; those of
-// PostgreSQL are bound to theirs and wait until they are open again.
+// TestDrain: kubectl drain of one node after the other, each with members of both engines, ends each time, with at most one change of primary for each member
+// that leaves, and without losing an acknowledged write. Redis has no volumes, so that its members move to other nodes; those of PostgreSQL are bound to theirs
+// and wait until they are open again.
 func TestDrain(t *testing.T) {
 	needHost(t)
 	var nodes corev1.NodeList
 	must(t, cluster.List(t.Context(), &nodes))
-	for _, c := range []struct {
-		engine string
-		make   func(t *testing.T, namespace string, change func(*v1alpha1.ReplicatedService)) fixture
-	}{
-		{"redis", redis},
-		{"postgresql", postgresql},
-	} {
-		t.Run(c.engine, func(t *testing.T) {
-			f := c.make(t, space(t, "drain-"+c.engine), nil).ready(t)
-			stop := guardRoute(t, f.Service)
-			f.toFirst(t, nodes.Items)
-			for i := range nodes.Items {
-				t.Run(nodes.Items[i].Name, func(t *testing.T) { f.drained(t, nodes.Items[i].Name) })
-			}
-			t.Run("Evictions", f.evictions)
-			if c.engine == "postgresql" {
-				t.Run("MemberMissing", f.memberMissing)
-			}
-			stop()
+	both := []fixture{redis(t, space(t, "drain-redis"), nil), postgresql(t, space(t, "drain-postgresql"), nil)}
+	for _, f := range both {
+		f.ready(t)
+		stop := guardRoute(t, f.Service)
+		defer stop()
+		f.toFirst(t, nodes.Items)
+	}
+	each := func(t *testing.T, test func(*testing.T, fixture)) {
+		for _, f := range both {
+			t.Run(f.Service.Name, func(t *testing.T) { t.Parallel(); test(t, f) })
+		}
+	}
+	for i := range nodes.Items {
+		t.Run(nodes.Items[i].Name, func(t *testing.T) {
+			d := drainOf(t, nodes.Items[i].Name, len(both))
+			each(t, func(t *testing.T, f fixture) { f.drained(t, d) })
 		})
+	}
+	t.Run("Evictions", func(t *testing.T) { each(t, func(t *testing.T, f fixture) { f.evictions(t) }) })
+	t.Run("MemberMissing", both[1].memberMissing)
+}
+
+// drain is one kubectl drain of a node with members of several services. It is given up once one of them is.
+type drain struct {
+	node   string
+	giveUp func()
+	// written and seen return once all services are written to, and once each has seen who its primary is after the drain.
+	written, seen func() error
+	run           func() (time.Duration, error)
+	uncordon      func()
+}
+
+func drainOf(t *testing.T, node string, services int) drain {
+	kubectl := faults.KubectlIn(repository)
+	uncordon := cleanup(t, "opening node "+node, func(ctx context.Context) error { return kubectl.Uncordon(ctx, node) })
+	ctx, giveUp := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(giveUp)
+	return drain{
+		node: node, giveUp: giveUp, written: meeting(ctx, services), seen: meeting(ctx, services), uncordon: sync.OnceFunc(uncordon),
+		run: sync.OnceValues(func() (time.Duration, error) {
+			begun := time.Now()
+			out, err := kubectl.Drain(ctx, node)
+			if err == nil && strings.Contains(out, "InternalError") {
+				err = fmt.Errorf("an eviction was answered with 500:\n%s", out)
+			}
+			return time.Since(begun), err
+		}),
+	}
+}
+
+// meeting returns what returns when it has been called n times, or ctx is over.
+func meeting(ctx context.Context, n int) func() error {
+	var come atomic.Int64
+	all := make(chan struct{})
+	return func() error {
+		if come.Add(1) == int64(n) {
+			close(all)
+		}
+		select {
+		case <-all:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d services came: %w", come.Load(), n, ctx.Err())
+		}
 	}
 }
 
@@ -79,69 +125,70 @@ func (f fixture) toFirst(t *testing.T, nodes []corev1.Node) {
 }
 
 // drained drains a node under load, opens it again and waits until all is well.
-func (f fixture) drained(t *testing.T, node string) {
+func (f fixture) drained(t *testing.T, d drain) {
+	defer func() {
+		if t.Failed() {
+			d.giveUp()
+		}
+	}()
 	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
 	must(t, f.Clients.Ensure(t.Context()))
 	must(t, f.Service.WaitEvictable(t.Context(), time.Minute))
-	s := f.scene(t)
-	leaving := 0
-	for member := range s.pods {
-		if s.node(member) == node {
-			leaving++
-		}
-	}
-	c, apart, err := f.Clients.NotOn(t.Context(), node)
+	c, apart, err := f.Clients.NotOn(t.Context(), d.node)
 	must(t, err)
 	defer c.Close()
 	if !apart {
-		t.Fatalf("the only load client is on %s, which is to be drained", node)
+		t.Fatalf("the only load client is on %s, which is to be drained", d.node)
 	}
 	config, err := f.LoadConfig(t.Context())
 	must(t, err)
 	config.LimitSeconds = 600
-	uncordon := cleanup(t, "opening node "+node, func(context.Context) error {
-		return f.Kubectl.Uncordon(context.WithoutCancel(t.Context()), node)
-	})
 	var took time.Duration
+	var s scene
 	var after kube.Primary
 	m, err := rounds.Measure(t.Context(), c, fmt.Sprintf("drain-%d", time.Now().UnixNano()), rounds.Target{
 		Config: config, Within: time.Minute,
-		Inject: func(context.Context) error {
-			begun := time.Now()
-			out, err := f.Kubectl.Drain(t.Context(), node)
-			took = time.Since(begun)
-			if err != nil {
+		Inject: func(context.Context) (err error) {
+			if err := d.written(); err != nil {
 				return err
 			}
-			if strings.Contains(out, "InternalError") {
-				t.Errorf("an eviction was answered with 500:\n%s", out)
-			}
-			return nil
+			s = f.scene(t)
+			took, err = d.run()
+			return err
 		},
 		Over: func(ctx context.Context) (err error) {
 			if after, err = f.Service.Primary(ctx); err != nil {
 				return err
 			}
-			uncordon()
+			if err := d.seen(); err != nil {
+				return err
+			}
+			d.uncordon()
 			return f.WaitHealthy(ctx, 3*time.Minute)
 		},
 	})
 	must(t, err)
+	leaving := 0
+	for member := range s.pods {
+		if s.node(member) == d.node {
+			leaving++
+		}
+	}
 	t.Logf("%s: drained of %d members in %s; %s on %s in epoch %d → %s on %s in epoch %d; outage %.1f ms; %d writes acknowledged, %d lost, %d unknown",
-		node, leaving, took.Round(100*time.Millisecond), s.primary.Member, s.primary.Node, s.primary.Epoch, after.Member, after.Node, after.Epoch,
+		d.node, leaving, took.Round(100*time.Millisecond), s.primary.Member, s.primary.Node, s.primary.Epoch, after.Member, after.Node, after.Epoch,
 		float64(m.Longest().Microseconds)/1000, m.Acknowledged, m.Verification.Lost, m.Unknown)
 	if m.Verification.Lost > 0 {
 		t.Errorf("%d acknowledged writes were lost: %v", m.Verification.Lost, m.Verification.LostSequence)
 	}
 	most := int64(0)
-	if s.primary.Node == node {
+	if s.primary.Node == d.node {
 		most = int64(leaving)
 	}
 	if grown := after.Epoch - s.primary.Epoch; grown > most || (most > 0 && grown < 1) {
 		t.Errorf("epoch %d became %d, want %d changes of primary at most", s.primary.Epoch, after.Epoch, most)
 	}
-	if after.Node == node {
-		t.Errorf("primary %s is on the drained node %s", after.Member, node)
+	if after.Node == d.node {
+		t.Errorf("primary %s is on the drained node %s", after.Member, d.node)
 	}
 	f.requestsEnded(t)
 }

@@ -78,12 +78,14 @@ func removeNamespace(t *testing.T, ctx context.Context, name string) {
 	}))
 }
 
+const shortLeaseMilliseconds = 1500
+
 // shortLease is a policy under which a silent primary is replaced soon.
 func shortLease(t *testing.T, namespace string) *v1alpha1.FailoverPolicy {
 	t.Helper()
 	policy := &v1alpha1.FailoverPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fast"},
-		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: 1500}},
+		Spec:       v1alpha1.FailoverPolicySpec{Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: shortLeaseMilliseconds}},
 	}
 	must(t, cluster.Create(t.Context(), policy))
 	return policy

@@ -64,11 +64,23 @@ func postgresql(t *testing.T, namespace string, change func(*v1alpha1.Replicated
 // TestPostgreSQL: a commit that was answered without a warning is on every later primary. On the test cluster it runs the list
 // of faults once, and what several clients read and wrote meanwhile is strictly serializable.
 func TestPostgreSQL(t *testing.T) {
-	f := postgresql(t, space(t, "postgresql"), nil).ready(t)
-	f.psql(t)
+	t.Parallel()
+	f := inCalm(t, func() fixture {
+		f := postgresql(t, space(t, "postgresql"), nil).ready(t)
+		f.psql(t)
+		return f
+	})
 	stop := guardRoute(t, f.Service)
-	t.Run("BadInput", f.badDatabaseInput)
-	t.Run("Rolling", func(t *testing.T) {
+	run := func(name string, test func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) {
+			calm.RLock()
+			defer calm.RUnlock()
+			must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+			test(t)
+		})
+	}
+	run("BadInput", f.badDatabaseInput)
+	run("Rolling", func(t *testing.T) {
 		f.rolls(t, f.tuned, func(s *v1alpha1.ReplicatedServiceSpec) {
 			s.Engine.PostgreSQL.Parameters = map[string]v1alpha1.ParameterValue{"max_connections": "110"}
 		})
@@ -78,7 +90,7 @@ func TestPostgreSQL(t *testing.T) {
 		kinds = []faults.Kind{faults.Switchover} // the others are in the list
 	}
 	for _, kind := range kinds {
-		t.Run(string(kind), func(t *testing.T) { f.committed(t, kind) })
+		run(string(kind), func(t *testing.T) { f.committed(t, kind) })
 	}
 	if local {
 		for _, d := range disturbances {

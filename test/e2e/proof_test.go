@@ -27,11 +27,23 @@ const longLease = 40 * time.Second
 // TestProof: what nobody's silence proves, a person or Kubernetes may.
 func TestProof(t *testing.T) {
 	needHost(t)
-	namespace := space(t, "proof")
+	f := proven(t, "proof", longLease).ready(t)
+	f.mark(t)
+	stop := guardRoute(t, f.Service)
+	t.Run("Forced", func(t *testing.T) { forced(t, f) })
+	stop()
+	t.Run("ZoneOutOfService", zoneOutOfService)
+	t.Run("NodeGone", nodeGone)
+}
+
+// proven is a service under a policy that accepts what Kubernetes says of nodes.
+func proven(t *testing.T, name string, lease time.Duration) fixture {
+	t.Helper()
+	namespace := space(t, name)
 	policy := &v1alpha1.FailoverPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "slow"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "nodes"},
 		Spec: v1alpha1.FailoverPolicySpec{
-			Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: int32(longLease.Milliseconds())},
+			Detection: v1alpha1.DetectionSpec{LeaseDurationMilliseconds: int32(lease.Milliseconds())},
 			AcceptedEvidence: []v1alpha1.EvidenceType{
 				v1alpha1.EvidenceReleased, v1alpha1.EvidenceProcessGone, v1alpha1.EvidenceContainerTerminated,
 				v1alpha1.EvidenceLeaseExpired, v1alpha1.EvidenceNodeOutOfService,
@@ -39,15 +51,9 @@ func TestProof(t *testing.T) {
 		},
 	}
 	must(t, cluster.Create(t.Context(), policy))
-	f := redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
+	return redis(t, namespace, func(obj *v1alpha1.ReplicatedService) {
 		obj.Spec.FailoverPolicyRef = &v1alpha1.LocalReference{Name: policy.Name}
-	}).ready(t)
-	f.mark(t)
-	stop := guardRoute(t, f.Service)
-	t.Run("Forced", func(t *testing.T) { forced(t, f) })
-	t.Run("ZoneOutOfService", func(t *testing.T) { zoneOutOfService(t, f) })
-	stop()
-	t.Run("NodeGone", nodeGone)
+	})
 }
 
 // off switches nodes off and, at the end, on again.
@@ -146,21 +152,26 @@ func (f fixture) concluded(t *testing.T, fo *v1alpha1.Failover, condition string
 
 // zoneOutOfService: two of three members are off, the primary among them. Nobody has a majority, so nobody takes over, until the
 // nodes are declared out of service: then the third may.
-func zoneOutOfService(t *testing.T, f fixture) {
-	must(t, f.WaitHealthy(t.Context(), 3*time.Minute))
+func zoneOutOfService(t *testing.T) {
+	const lease = shortLeaseMilliseconds * time.Millisecond
+	f := proven(t, "zone", lease).ready(t)
+	f.mark(t)
+	stop := guardRoute(t, f.Service)
 	s := f.scene(t)
 	lost := []string{s.primary.Node, s.node(s.replicas[0])}
 	on := f.off(t, lost...)
+	since := time.Now()
 	for _, name := range lost {
-		must(t, kube.Until(t.Context(), 2*time.Minute, "node "+name+" to be not ready for longer than a lease", func(ctx context.Context) (bool, string, error) {
+		what := "node " + name + " to be told as not ready, and to be off for longer than a lease"
+		must(t, kube.Until(t.Context(), 2*time.Minute, what, func(ctx context.Context) (bool, string, error) {
 			var node corev1.Node
 			if err := cluster.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
 				return false, "", err
 			}
+			off := time.Since(since)
 			for _, c := range node.Status.Conditions {
 				if c.Type == corev1.NodeReady {
-					since := time.Since(c.LastTransitionTime.Time)
-					return c.Status != corev1.ConditionTrue && since > longLease+time.Second, fmt.Sprintf("%s for %s", c.Status, since), nil
+					return c.Status != corev1.ConditionTrue && off > lease+time.Second, fmt.Sprintf("%s, off for %s", c.Status, off), nil
 				}
 			}
 			return false, "it has no such condition", nil
@@ -182,6 +193,7 @@ func zoneOutOfService(t *testing.T, f fixture) {
 	untaint()
 	must(t, f.WaitHealthy(t.Context(), 5*time.Minute))
 	f.marked(t)
+	stop()
 }
 
 // holdsOut: while two of three members are gone, the budget lets nobody evict the third, and the conditions say that nobody serves and who is missing.

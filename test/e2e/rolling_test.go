@@ -35,16 +35,26 @@ func testRolling(t *testing.T) {
 		s.Template.Resources.Requests[corev1.ResourceMemory] = resource.MustParse("50Mi")
 	})
 	f.marked(t)
-	t.Run("TakenBack", func(t *testing.T) { f.takenBack(t) })
+	t.Run("ImageTakenBack", func(t *testing.T) {
+		f.takenBack(t, func(s *v1alpha1.ReplicatedServiceSpec) { s.Template.Image = clients.DefaultImage })
+	})
+	t.Run("ParametersTakenBack", func(t *testing.T) {
+		f.takenBack(t, func(s *v1alpha1.ReplicatedServiceSpec) {
+			s.Engine.Redis.Parameters = map[string]v1alpha1.ParameterValue{"maxmemory-policy": "no-such"}
+		})
+	})
 }
 
-// takenBack: an image without the engine costs one replica for as long as the spec's deadline says; then that one runs what it ran before, and a person is told.
-func (f fixture) takenBack(t *testing.T) {
+// takenBack: an image without the engine, or a parameter that it refuses, costs one replica for as long as the spec's deadline says; then that one runs what it ran
+// before, and a person is told.
+func (f fixture) takenBack(t *testing.T, bad func(*v1alpha1.ReplicatedServiceSpec)) {
 	s := f.scene(t)
-	var good string
+	var good *v1alpha1.ReplicatedServiceSpec
 	begun := time.Now()
 	f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) {
-		good, spec.Template.Image, spec.ProgressDeadlineSeconds = spec.Template.Image, clients.DefaultImage, ptr.To[int32](20)
+		good = spec.DeepCopy()
+		spec.ProgressDeadlineSeconds = ptr.To[int32](20)
+		bad(spec)
 	})
 	names(t, f.condition(t, v1alpha1.ConditionStalled, v1alpha1.ReasonRollStopped), "the change of the spec was taken back", "kubectl annotate statefulset")
 	f.condition(t, v1alpha1.ConditionRedundant, v1alpha1.ReasonHealthy)
@@ -53,7 +63,7 @@ func (f fixture) takenBack(t *testing.T) {
 	if now.primary.Epoch != s.primary.Epoch || now.pods[s.primary.Member].UID != s.pods[s.primary.Member].UID {
 		t.Errorf("the primary was touched: epoch %d after %d", now.primary.Epoch, s.primary.Epoch)
 	}
-	f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) { spec.Template.Image = good })
+	f.patch(t, func(spec *v1alpha1.ReplicatedServiceSpec) { *spec = *good })
 	must(t, f.WaitHealthy(t.Context(), time.Minute))
 	f.marked(t)
 }

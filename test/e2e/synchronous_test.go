@@ -47,7 +47,8 @@ func synchronous(t *testing.T, name string) fixture {
 // TestSynchronous runs the list of faults once, on writes that WAIT confirmed: none of them is lost, and what several
 // clients see of the same keys meanwhile is linearizable.
 func TestSynchronous(t *testing.T) {
-	f := synchronous(t, "synchronous")
+	t.Parallel()
+	f := inCalm(t, func() fixture { return synchronous(t, "synchronous") })
 	stop := guardRoute(t, f.Service)
 	for _, d := range disturbances {
 		t.Run(d.name, func(t *testing.T) { f.disturb(t, d) })
@@ -71,7 +72,7 @@ func TestSoak(t *testing.T) {
 	count := 0
 	for end := time.Now().Add(*soakFor); time.Now().Before(end) && !t.Failed(); {
 		drawn := []disturbance{disturbances[random.IntN(len(disturbances))]}
-		if second := disturbances[random.IntN(len(disturbances))]; random.IntN(3) == 0 && !drawn[0].alone && !second.alone {
+		if second := disturbances[random.IntN(len(disturbances))]; random.IntN(3) == 0 && drawn[0].meets != disks && second.meets != disks {
 			drawn = append(drawn, second)
 		}
 		f.disturb(t, drawn...)
@@ -94,6 +95,13 @@ func soaked(t *testing.T) fixture {
 // the clients that ran beside it.
 func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	t.Helper()
+	if slices.ContainsFunc(all, func(d disturbance) bool { return d.meets == wide }) {
+		calm.Lock()
+		defer calm.Unlock()
+	} else {
+		calm.RLock()
+		defer calm.RUnlock()
+	}
 	f.nothingAsked(t)
 	must(t, f.WaitHealthy(t.Context(), 5*time.Minute))
 	s := f.scene(t)
@@ -114,6 +122,11 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 			undo = append(undo, cleanup(t, "undoing "+d.name, func(ctx context.Context) error { return d.undo(ctx, s) }))
 		}
 	}
+	defer func() { // whatever happens, before others go on
+		for _, undo := range undo {
+			undo()
+		}
+	}()
 	id := fmt.Sprintf("sync-%d", time.Now().UnixNano())
 	recording := record(t, c, id, config)
 	result, err := rounds.Measure(t.Context(), c, id, rounds.Target{
