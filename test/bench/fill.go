@@ -31,11 +31,22 @@ func (s *series) fill(ctx context.Context, runner rounds.Runner) error {
 	if err != nil {
 		return err
 	}
-	for i := range s.fillMiB {
+	err = fillRedis(s.fillMiB, func(key, value string) error {
+		_, err := runner.Service.Redis(ctx, primary.Member, "SET", key, value)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("filling service %s/%s with %d MiB: %w", s.namespace, s.name, s.fillMiB, err)
+	}
+	return nil
+}
+
+func fillRedis(mebibytes int, set func(key, value string) error) error {
+	for i := range mebibytes {
 		value := make([]byte, 1<<20)
 		_, _ = rand.Read(value) // random, since what compresses would take no time to copy
-		if _, err := runner.Service.Redis(ctx, primary.Member, "SET", fmt.Sprintf("filler:%d", i), string(value)); err != nil {
-			return fmt.Errorf("filling service %s/%s with %d MiB: %w", s.namespace, s.name, s.fillMiB, err)
+		if err := set(fmt.Sprintf("filler:%d", i), string(value)); err != nil {
+			return err
 		}
 	}
 	return nil

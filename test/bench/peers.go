@@ -38,21 +38,20 @@ func (s *series) peers(ctx context.Context) error {
 }
 
 func (s *series) againstSentinel(ctx context.Context, host faults.Host, peer sentinel.Peer) error {
-	subject := "redis sentinel"
 	s.report.Environment.Sentinel = &peer.Settings
 	if err := peer.Ensure(ctx); err != nil {
 		return err
 	}
-	for i := range s.sentinelRounds {
-		record, err := peer.Round(ctx, s.set, host, fmt.Sprintf("%s-sentinel-%d", s.id, i))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s.report.add(subject, record)
-		s.progress(subject, i, s.sentinelRounds, record)
-		if err != nil {
-			return fmt.Errorf("round %d against Redis Sentinel: %w", i, err)
-		}
+	fill := func(key, value string) error { return peer.Set(ctx, key, value) }
+	if err := fillRedis(s.fillMiB, fill); err != nil {
+		return fmt.Errorf("filling Redis Sentinel with %d MiB: %w", s.fillMiB, err)
+	}
+	heal := func(ctx context.Context) (bool, error) { return true, peer.WaitHealthy(ctx) }
+	err := s.repeat(ctx, "redis sentinel", faults.EngineKill, s.sentinelRounds, func(id string) (rounds.Record, error) {
+		return peer.Round(ctx, s.set, host, "sentinel-"+id)
+	}, heal)
+	if err != nil {
+		return err
 	}
 	return peer.Remove(ctx)
 }

@@ -104,7 +104,7 @@ func (p Peer) pods(ctx context.Context, of string) ([]corev1.Pod, error) {
 
 // WaitHealthy waits until every sentinel sees one primary with two replicas and two other sentinels.
 func (p Peer) WaitHealthy(ctx context.Context) error {
-	return kube.UntilEvery(ctx, 3*time.Minute, 500*time.Millisecond, "the sentinels to be content", func(ctx context.Context) (bool, string, error) {
+	return kube.UntilEvery(ctx, 3*time.Minute, 100*time.Millisecond, "the sentinels to be content", func(ctx context.Context) (bool, string, error) {
 		pods, err := p.pods(ctx, sentinelsName)
 		if err != nil || len(pods) != members {
 			return false, fmt.Sprintf("%d of %d sentinels run", len(pods), members), err
@@ -142,6 +142,20 @@ func (p Peer) ask(ctx context.Context, pod string) (map[string]string, error) {
 		"ip": state["ip"], "flags": state["flags"],
 		"num-slaves": state["num-slaves"], "num-other-sentinels": state["num-other-sentinels"],
 	}, nil
+}
+
+// Set sets a key at whoever the first sentinel takes for the primary.
+func (p Peer) Set(ctx context.Context, key, value string) error {
+	state, err := p.ask(ctx, sentinelsName+"-0")
+	if err != nil {
+		return err
+	}
+	pod, err := p.server(ctx, state["ip"])
+	if err != nil {
+		return err
+	}
+	_, err = p.do(ctx, pod.Name, 6379, "SET", key, value)
+	return err
 }
 
 func (p Peer) replicated(ctx context.Context, address string) (bool, string, error) {
