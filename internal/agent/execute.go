@@ -59,6 +59,9 @@ func (a *Agent) execute(now failover.Instant, action failover.Action) bool {
 		if a.fencing {
 			return false // another version of the Lease would cost its successor the promises
 		}
+		if a.overstates(*action.Terms) {
+			return false // an order of the same decision had the engine wait for fewer
+		}
 		l := a.obs.Lease
 		l.Terms = *action.Terms
 		a.swap(action.Kind, l)
@@ -273,14 +276,14 @@ func (a *Agent) open(action failover.Action) {
 	a.stamp(stepConfirmed)
 	a.arm()
 	quorum := a.quorumInForce()
-	wanted := a.engineQuorum(quorum)
-	a.obs.Engine.Quorum = quorum
+	wanted, counts := a.engineQuorum(quorum)
+	a.obs.Engine.Quorum, a.obs.Engine.Counts = quorum, counts
 	var err error
 	var report engine.Report
 	promote := func() {
 		ok := a.orders.do(orderTimeout, func(ctx context.Context) { report, err = a.Engine.Promote(ctx, wanted) }, func() {
 			done()
-			a.proc.quorum = wanted
+			a.proc.quorum, a.obs.Engine.QuorumAt = wanted, a.now()
 			a.obs.Engine.History, a.obs.Engine.HistoryFrom = report.History, report.Offset
 			a.onOpened(action.Epoch, err)
 		})
@@ -422,6 +425,15 @@ func (a *Agent) onSwapped(kind failover.ActionKind, written failover.Lease, err 
 	a.OnLease(written, true)
 }
 
+// overstates reports whether the Lease would say of an engine that is open that more replicas confirm each write than it waits for.
+func (a *Agent) overstates(next failover.Terms) bool {
+	t, set := a.obs.Tenure, next.Set()
+	if t == nil || !t.Opened || set == nil {
+		return false
+	}
+	return set.Quorum > max(a.quorumInForce(), a.obs.Engine.Quorum)
+}
+
 // quorumInForce is the W of this run's own synchronous set.
 func (a *Agent) quorumInForce() int {
 	if set := a.obs.Lease.Terms.Set(); set != nil && set.Primary == a.Self.Member {
@@ -430,19 +442,50 @@ func (a *Agent) quorumInForce() int {
 	return 0
 }
 
-// engineQuorum is what the engine is told: at least the quorum in force, out of the members of this run's own set.
-func (a *Agent) engineQuorum(quorum int) engine.Quorum {
+// engineQuorum is what the engine is told: at least the quorum in force, out of the members of this run's own set. counts are the pods that it names.
+func (a *Agent) engineQuorum(quorum int) (q engine.Quorum, counts map[string][]string) {
 	return a.engineQuorumOf(a.obs.Lease.Terms.Set(), quorum)
 }
 
-func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) engine.Quorum {
-	q := engine.Quorum{Replicas: max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)}
-	if set != nil && set.Primary == a.Self.Member {
-		for _, member := range slices.Sorted(maps.Keys(set.Replicas)) {
-			q.Members = append(q.Members, engine.FollowerName(member, a.pods[member])) // of a pod never heard of nobody has the name
+func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) (q engine.Quorum, counts map[string][]string) {
+	q, counts = engine.Quorum{Replicas: max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)}, map[string][]string{}
+	if set == nil || set.Primary != a.Self.Member {
+		return q, counts
+	}
+	stay := 0
+	for member, named := range set.Replicas {
+		if pod := a.counted(member, named); pod != "" {
+			counts[member] = []string{pod}
+			if a.obs.Lease.Terms.HasMember(member) {
+				stay++
+			}
 		}
 	}
-	return q
+	for _, member := range slices.Sorted(maps.Keys(set.Replicas)) {
+		if !a.obs.Lease.Terms.HasMember(member) && stay >= max(q.Replicas, 1) {
+			delete(counts, member) // it left: its word counts no longer, and then it is dropped from the Lease
+			continue
+		}
+		pod := ""
+		if counts[member] != nil {
+			pod = counts[member][0]
+		}
+		q.Members = append(q.Members, engine.FollowerName(member, pod)) // without a pod it is a name that nobody has
+	}
+	return q, counts
+}
+
+// counted is the pod of a member whose word counts, or none. While this run serves, the word of a new pod counts when the Lease names the data that this has: else
+// a candidate might count on the data of the pod before, and on a write that only the new one has.
+func (a *Agent) counted(member, named string) string {
+	pod, t := a.pods[member], a.obs.Tenure
+	if named == "" || t == nil || !t.Opened || slices.Contains(a.obs.Engine.Counts[member], pod) {
+		return pod
+	}
+	if c := t.Acks[member]; c.Run.PodUID == pod && c.DataID == named {
+		return pod
+	}
+	return ""
 }
 
 // leaveService cuts the engine off: the Lease does not list this member any more.

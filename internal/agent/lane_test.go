@@ -242,6 +242,7 @@ func TestWhoWaitsIsNotLetGoByTheNextLease(t *testing.T) {
 // An engine that was told to wait for nobody, and did not answer, may wait for nobody: the Lease must not say that it waits for one before it has been told so again.
 func TestLoweredQuorumThatFailsIsNoQuorum(t *testing.T) {
 	s := serving(t, true)
+	s.engine.offset = 10
 	demand := func(quorum int, sets []failover.SyncSet) {
 		l := s.api.lease
 		l.Terms.Quorum, l.Terms.Sets = quorum, sets

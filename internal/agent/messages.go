@@ -42,6 +42,17 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 	}
 }
 
+// either are the pods of both.
+func either(before, after map[string][]string) map[string][]string {
+	out := map[string][]string{}
+	for _, counts := range []map[string][]string{before, after} {
+		for member, pods := range counts {
+			out[member] = append(out[member], slices.DeleteFunc(slices.Clone(pods), func(pod string) bool { return slices.Contains(out[member], pod) })...)
+		}
+	}
+	return out
+}
+
 // unsure is what an engine goes by that was told and has not confirmed it: nothing that is wanted equals it.
 var unsure = engine.Quorum{Replicas: -1}
 
@@ -52,7 +63,7 @@ func (a *Agent) ours() bool { return a.obs.Lease.Holder == a.Self }
 // reconfigure tells an open engine what it was not told yet: the policy may have changed while it was promoted, refused or busy.
 func (a *Agent) reconfigure() {
 	e := a.obs.Engine
-	if e.Writable && !a.fencing && a.ours() && !a.proc.quorum.Equal(a.engineQuorum(e.Quorum)) {
+	if wanted, _ := a.engineQuorum(e.Quorum); e.Writable && !a.fencing && a.ours() && !a.proc.quorum.Equal(wanted) {
 		a.configure(e.Quorum)
 	}
 }
@@ -64,8 +75,9 @@ func (a *Agent) configure(quorum int) {
 		return
 	}
 	done := a.doing.begin(failover.Configure)
-	wanted := a.engineQuorum(quorum)
-	a.obs.Engine.Quorum, a.proc.quorum = min(a.obs.Engine.Quorum, quorum), unsure
+	wanted, counts := a.engineQuorum(quorum)
+	e := &a.obs.Engine
+	e.Quorum, e.Counts, a.proc.quorum = min(e.Quorum, quorum), either(e.Counts, counts), unsure
 	var err error
 	ok := a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Configure(ctx, wanted) }, func() {
 		if err != nil {
@@ -74,7 +86,7 @@ func (a *Agent) configure(quorum int) {
 			return
 		}
 		done()
-		a.obs.Engine.Quorum, a.proc.quorum = quorum, wanted
+		e.Quorum, e.Counts, e.QuorumAt, a.proc.quorum = quorum, counts, a.now(), wanted
 	})
 	if !ok {
 		done()
@@ -247,7 +259,8 @@ func (a *Agent) givePromise(r failover.Request, answer func(failover.Promise)) {
 func (a *Agent) expectPromotion() {
 	e, can := a.Engine.(engine.Expecter)
 	if set := a.obs.NextSet(); can && set != nil {
-		e.ExpectPromotion(a.engineQuorumOf(set, set.Quorum))
+		quorum, _ := a.engineQuorumOf(set, set.Quorum)
+		e.ExpectPromotion(quorum)
 	}
 }
 

@@ -41,9 +41,12 @@ type Engine struct {
 	DataID string
 	// Persistent engines keep their data over a restart.
 	Persistent bool
-	// Quorum is how many replicas each acknowledgement of this engine waits for, as last configured (W).
-	Quorum  int
-	Message string
+	// Quorum is how many replicas each acknowledgement of this engine waits for (W), and Counts are the pods, by member, whose word it may take for one of them: as it
+	// confirmed at QuorumAt. Of an order that it has not confirmed the lower W counts already, and the pods of before and after.
+	Quorum   int
+	Counts   map[string][]string
+	QuorumAt Instant
+	Message  string
 }
 
 // Durable is what is on disk before it is said to anybody (rule PromiseDurable).

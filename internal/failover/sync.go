@@ -186,8 +186,8 @@ func (o *Observation) setWanted(now Instant, terms Terms) []SyncSet {
 	}
 	if cur == nil || cur.Epoch != t.Epoch || cur.Primary != o.Self.Member {
 		sets := o.nextSet(t.Epoch, terms)
-		if last := &sets[len(sets)-1]; t.Opened && cur == nil {
-			last.Quorum = min(last.Quorum, o.Engine.Quorum)
+		if t.Opened {
+			sets[len(sets)-1].Quorum = 0 // what was acknowledged so far waited for nobody, or is not known to have: it is raised as any other
 		}
 		return sets
 	}
@@ -195,18 +195,23 @@ func (o *Observation) setWanted(now Instant, terms Terms) []SyncSet {
 	next.Replicas = maps.Clone(cur.Replicas)
 	next.PrimaryData = o.Engine.DataID
 	for m, c := range t.Acks {
-		if named, ok := next.Replicas[m]; ok && c.DataID != named && c.caughtUp(t.Epoch) {
+		if named, ok := next.Replicas[m]; ok && c.DataID != named && c.caughtUp(t.Epoch) && !o.countsOther(m, c.Run.PodUID) {
 			next.Replicas[m] = c.DataID
 		}
 	}
 	o.dropLeavers(&next, terms)
-	next.Quorum = o.quorumWanted(now, terms, cur.Quorum)
+	next.Quorum = o.quorumWanted(now, cur)
 	sets := slices.DeleteFunc(o.countedSets(), func(s SyncSet) bool { return s.Epoch == t.Epoch || (t.Opened && s.Epoch < t.Epoch) })
 	return append(sets, next)
 }
 
-// dropLeavers takes those out of a set who are no members any more, once each replica that stays and counts has reached what the
-// primary had after they were gone: what they alone confirmed before is then on all others. A set of fewer than W is never left.
+// countsOther reports whether the engine may take the word of another pod of a member for that of the one whose data the Lease is to name.
+func (o *Observation) countsOther(member, pod string) bool {
+	return slices.ContainsFunc(o.Engine.Counts[member], func(counted string) bool { return counted != pod })
+}
+
+// dropLeavers takes those out of a set who are no members any more, once the engine takes nobody's word of theirs and each replica that stays and counts has reached
+// what the primary had after that: what they alone confirmed before is then on all others. A set of fewer than W is never left.
 func (o *Observation) dropLeavers(next *SyncSet, terms Terms) {
 	left := o.Tenure.Left
 	if left.Target == 0 {
@@ -241,10 +246,12 @@ func (o *Observation) leavers() string {
 	return strings.Join(gone, ",")
 }
 
-// noteLeavers keeps what the primary had some time after it last heard of anybody who left.
+// noteLeavers keeps what the primary had some time after it last heard of anybody who left, and after its engine took nobody's word of theirs any more.
 func (o *Observation) noteLeavers(now Instant, from string) {
 	t, names := o.Tenure, o.leavers()
-	if l := &t.Left; names == "" || names != l.Names || slices.Contains(strings.Split(names, ","), from) {
+	counted := func(m string) bool { return len(o.Engine.Counts[m]) > 0 }
+	gone := strings.Split(names, ",")
+	if l := &t.Left; names == "" || names != l.Names || slices.Contains(gone, from) || slices.ContainsFunc(gone, counted) {
 		*l = Left{Names: names, Since: now}
 	} else if settled := l.Since.Add(o.Lease.Terms.WaitDuration()); l.Target == 0 && now > settled && o.Engine.At > settled && o.Engine.Writable {
 		l.Target = max(o.Engine.Position.Offset, 1)
@@ -252,13 +259,42 @@ func (o *Observation) noteLeavers(now Instant, from string) {
 }
 
 // quorumWanted is the W for the Lease. Lowering it comes first in the Lease and then in the engine; raising it the other
-// way round, so that the engine never acknowledges with fewer than the Lease says.
-func (o *Observation) quorumWanted(now Instant, terms Terms, have int) int {
+// way round, so that the engine never acknowledges with fewer than the Lease says; and only once as many replicas have what was acknowledged before.
+func (o *Observation) quorumWanted(now Instant, cur *SyncSet) int {
 	want := o.QuorumTarget(now)
-	if want < have || o.Engine.Quorum >= want {
+	if want <= cur.Quorum || (o.Engine.Quorum >= want && o.raised(cur, want)) {
 		return want
 	}
-	return have
+	return cur.Quorum
+}
+
+// noteRaise keeps what the primary had once its engine had confirmed that each write waits for more replicas than the Lease says.
+func (o *Observation) noteRaise() {
+	r, set := &o.Tenure.Raise, o.Lease.Terms.Set()
+	if set == nil || o.Engine.Quorum <= set.Quorum {
+		*r = Raise{}
+		return
+	}
+	if r.Quorum != o.Engine.Quorum || r.Since != o.Engine.QuorumAt {
+		*r = Raise{Quorum: o.Engine.Quorum, Since: o.Engine.QuorumAt}
+	}
+	if !r.Known && o.Engine.At > r.Since && o.Engine.Writable {
+		r.Known, r.Target = true, o.Engine.Position.Offset
+	}
+}
+
+// raised reports whether as many replicas of a set, with the data that it names, have what was acknowledged before each write waited for as many.
+func (o *Observation) raised(set *SyncSet, want int) bool {
+	t, have := o.Tenure, 0
+	if !t.Raise.Known || t.Raise.Quorum < want {
+		return false
+	}
+	for m, named := range set.Replicas {
+		if c := t.Acks[m]; named != "" && c.DataID == named && c.Position.DataEpoch == t.Epoch && c.Position.Offset >= t.Raise.Target {
+			have++
+		}
+	}
+	return have >= want
 }
 
 // engineQuorum is the W that the engine should have: that of the Lease, that which a write may have put there, or already the higher one that is to come there.
@@ -278,7 +314,7 @@ func (o *Observation) QuorumTarget(now Instant) int {
 	}
 	left := 0
 	for m, c := range t.Acks {
-		if m != o.Self.Member && m != APIServer && c.Position.DataEpoch == t.Epoch && since(now, c.Arrived) <= terms.SuspectAfter() {
+		if m != o.Self.Member && m != APIServer && c.Healthy && c.Position.DataEpoch == t.Epoch && since(now, c.Arrived) <= terms.SuspectAfter() {
 			left++
 		}
 	}

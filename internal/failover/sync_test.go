@@ -97,7 +97,13 @@ func TestRuleLeaversCount(t *testing.T) {
 	if counts(o) != 2 {
 		t.Error("who left still answers, so it may confirm more, and was dropped")
 	}
+	o.Engine.Counts = map[string][]string{"m-1": {"u"}, "m-2": {"u"}}
 	heard(o, "m-1", 3*long, 100)
+	if counts(o) != 2 {
+		t.Error("the engine takes the word of who left, who was dropped from the Lease")
+	}
+	delete(o.Engine.Counts, "m-2")
+	heard(o, "m-1", 5*long, 100)
 	if counts(o) != 1 {
 		t.Error("who left counts for ever")
 	}
@@ -190,6 +196,11 @@ func TestModeOfARunningService(t *testing.T) {
 	}
 	if set := next.Sets[0]; set.Epoch != 3 || set.Primary != "m-0" || set.PrimaryData != "d0" || set.Quorum != 0 || len(set.Replicas) != 1 || set.Replicas["m-1"] != "" {
 		t.Errorf("the set is %+v, want one that names m-1's data by nothing and needs nobody yet", set)
+	}
+	o = holder(0)
+	o.Engine.Quorum = 1 // it became asynchronous a moment ago, and its engine is to be told in this very decision
+	if next = termsWanted(Instant(time.Hour), o, &want); next == nil || len(next.Sets) != 1 || next.Sets[0].Quorum != 0 {
+		t.Errorf("its engine is about to wait for nobody, and it writes %+v", next)
 	}
 	o = holder(1, SyncSet{Epoch: 3, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1"}, Quorum: 1})
 	want = o.Lease.Terms

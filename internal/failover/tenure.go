@@ -38,6 +38,16 @@ type Tenure struct {
 	lease   time.Duration
 	// Left are those in the synchronous set who are no members any more.
 	Left Left
+	// Raise is the higher W that the engine has and the Lease has not.
+	Raise Raise
+}
+
+// Raise says what the primary had when each write had begun to wait for more replicas, once that is known.
+type Raise struct {
+	Quorum int
+	Since  Instant
+	Known  bool
+	Target int64
 }
 
 // Left says who left, since when nothing was heard of them, and what the primary had a lease after that; 0: not known yet.
@@ -119,6 +129,7 @@ func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
 	c.Clear = o.clearAt(now, a.Lower)
 	t.Acks[a.From.Member] = c
 	o.noteLeavers(now, a.From.Member)
+	o.noteRaise()
 }
 
 // clearAt is when nothing in the list can count any more. What went to a run that provably cannot write is clear.

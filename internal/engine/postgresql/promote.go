@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"understudy.dev/understudy/internal/engine"
@@ -63,17 +64,13 @@ func (p *PostgreSQL) replacePrepared(ctx context.Context, c *conn, names string)
 	p.mu.Lock()
 	before := p.settings.standbys
 	p.mu.Unlock()
-	row, err := c.one(ctx, "SELECT pg_catalog.clock_timestamp()")
-	if err != nil {
-		return err
-	}
 	if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
 		return err
 	}
 	if before == nobody || before == names {
 		return nil
 	}
-	return endSendersOlderThan(ctx, c, row[0])
+	return endSenders(ctx, c)
 }
 
 // leaveRecovery orders the promotion until it has happened.
@@ -117,10 +114,6 @@ func (p *PostgreSQL) Configure(ctx context.Context, quorum engine.Quorum) error 
 		p.mu.Lock()
 		before := p.quorum
 		p.mu.Unlock()
-		row, err := c.one(ctx, "SELECT pg_catalog.clock_timestamp()")
-		if err != nil {
-			return err
-		}
 		p.noteQuorum(engine.Quorum{Members: quorum.Members}) // until it is verified commits may wait for anything between both, or for nobody
 		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
 			return err
@@ -132,7 +125,7 @@ func (p *PostgreSQL) Configure(ctx context.Context, quorum engine.Quorum) error 
 			}
 		}
 		if stricter(before, quorum) {
-			if err := endSendersOlderThan(ctx, c, row[0]); err != nil {
+			if err := endSenders(ctx, c); err != nil {
 				return err
 			}
 		}
@@ -156,15 +149,22 @@ func stricter(a, b engine.Quorum) bool {
 	if a.Replicas <= 0 || b.Replicas <= 0 {
 		return b.Replicas > 0
 	}
-	gone := slices.ContainsFunc(a.Members, func(m string) bool { return !slices.Contains(b.Members, m) })
+	gone := slices.ContainsFunc(a.Members, func(m string) bool {
+		return !slices.Contains(b.Members, m) && !strings.HasSuffix(m, engine.FollowerName("", ""))
+	})
 	return b.Replicas > a.Replicas || gone || (len(a.Members) == 0) != (len(b.Members) == 0)
 }
 
-// endSendersOlderThan ends the senders that began before an instant, and returns when they are gone. The replicas come back.
-func endSendersOlderThan(ctx context.Context, c *conn, instant string) error {
+// endSenders ends the senders that have begun by now, when the newest set is in force: who begins later reads that. It returns when they are gone. The
+// replicas come back.
+func endSenders(ctx context.Context, c *conn) error {
+	row, err := c.one(ctx, "SELECT pg_catalog.clock_timestamp()")
+	if err != nil {
+		return err
+	}
 	for {
 		rows, err := c.query(ctx, "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_replication "+
-			"WHERE state <> 'startup' AND backend_start < "+quoteLiteral(instant))
+			"WHERE state <> 'startup' AND backend_start < "+quoteLiteral(row[0]))
 		if err != nil || len(rows) == 0 {
 			return err
 		}

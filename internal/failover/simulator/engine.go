@@ -25,6 +25,7 @@ type process struct {
 	history string
 	exact   bool // its offset is that of a history it took part in
 	quorum  int
+	named   []string // whose word counts, by the names under which they follow; none: everybody's
 	paused  int64
 	hung    int64
 	up      string // whom it was told to follow, by address
@@ -173,7 +174,7 @@ func (e *engineOf) Promote(_ context.Context, quorum engine.Quorum) (engine.Repo
 		return engine.Report{}, err
 	}
 	p.cut()
-	p.primary, p.replica, p.exposed, p.quorum, p.exact, p.up = true, false, true, quorum.Replicas, true, nowhere
+	p.primary, p.replica, p.exposed, p.quorum, p.named, p.exact, p.up = true, false, true, quorum.Replicas, quorum.Members, true, nowhere
 	p.epoch = e.l.agent.Holds()
 	e.l.s.note(e.l.m.name, "the engine is promoted in epoch %d with %d writes", p.epoch, len(p.log))
 	p.history = e.l.s.nextID("history")
@@ -186,7 +187,7 @@ func (e *engineOf) Configure(_ context.Context, quorum engine.Quorum) error {
 	if err != nil {
 		return err
 	}
-	p.quorum = quorum.Replicas
+	p.quorum, p.named = quorum.Replicas, quorum.Members
 	p.settle()
 	return e.maybeLost()
 }
@@ -372,13 +373,19 @@ func (p *process) need() int {
 	return p.l.s.cfg.Quorum
 }
 
-// settle acknowledges to clients what has enough replicas: Redis counts those that are connected now.
+// counts reports whether a replica's word counts: Redis counts whoever is connected.
+func (p *process) counts(r *stream) bool {
+	name := engine.FollowerName(r.to.l.m.name, r.to.l.pod.uid)
+	return !p.l.s.cfg.EveryWaits || len(p.named) == 0 || slices.Contains(p.named, name)
+}
+
+// settle acknowledges to clients what has enough replicas.
 func (p *process) settle() {
 	need := p.need()
 	p.waiting = slices.DeleteFunc(p.waiting, func(w pendingWrite) bool {
 		have := 0
 		for _, r := range p.readers {
-			if r.acked >= w.at {
+			if r.acked >= w.at && p.counts(r) {
 				have++
 			}
 		}

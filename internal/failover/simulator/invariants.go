@@ -82,8 +82,8 @@ func (s *sim) acknowledged(p *process, id int32) {
 	}
 }
 
-// keeps reports whether what an engine acknowledges now is to be on every later primary: the service is synchronous and, where that changes on the way, the last
-// set of its epoch that the Lease had says so.
+// keeps reports whether what an engine acknowledges now is to be on every later primary: the service is synchronous and, where that changes on the way, the
+// Lease has a set of its epoch.
 func (s *sim) keeps(p *process) bool {
 	if !s.cfg.Modes && !s.cfg.Continues {
 		return s.cfg.Quorum > 0
@@ -95,7 +95,7 @@ func (s *sim) keeps(p *process) bool {
 // on the next primary.
 func (s *sim) promise(l failover.Lease) {
 	for _, set := range l.Terms.Sets {
-		s.promised[set.Epoch] = set.Quorum > 0
+		s.promised[set.Epoch] = true // also with a quorum of 0: then nobody but its primary may take over
 	}
 	if l.Terms.Quorum > 0 {
 		return

@@ -83,7 +83,7 @@ type sim struct {
 	limit int64
 	// otherLease: the policy asks for another lease duration.
 	otherLease bool
-	// promised says of an epoch whether the last set of it that the Lease had has acknowledged writes kept.
+	// promised are the epochs of which the Lease had a set since it was asynchronous last.
 	promised map[failover.Epoch]bool
 	// asynchronous: the spec asks for no quorum for the time being.
 	asynchronous bool
