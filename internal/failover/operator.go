@@ -168,11 +168,21 @@ func restoreLease(v OperatorView, known Epoch) LeaseStep {
 	made := Lease{Epoch: known + 1, Holder: best.Lease.Holder, Terms: terms}
 	if best.Serving {
 		made.Holder = best.Run
+		made.Terms.Sets = unconfirmed(terms.Sets) // it may have let clients go with fewer since it said this; it raises W again
 	}
 	if v.Lease != nil {
 		made.Version = v.Lease.Version
 	}
 	return LeaseStep{Write: &made, Create: v.Lease == nil, Why: "the Lease was lost or set back"}
+}
+
+// unconfirmed are sets of which the newest says that nobody but its primary has what was acknowledged.
+func unconfirmed(sets []SyncSet) []SyncSet {
+	out := slices.Clone(sets)
+	if len(out) > 0 {
+		out[len(out)-1].Quorum = 0
+	}
+	return out
 }
 
 // later reports whether a read the Lease later than b, of two that read the same epoch: lists of members change within one. Who serves by it

@@ -49,6 +49,9 @@ func TestRaisedQuorumWaitsForWhatWasAcknowledgedBefore(t *testing.T) {
 		}
 	}
 	o.Engine.QuorumAt, o.Engine.Position.Offset = 20, 200 // told anew
+	if o.wantedSet().Quorum != 0 {
+		t.Error("what was seen before the engine was told anew counts, until somebody is heard")
+	}
 	if o.heard(21, "u", "d1", 150); o.wantedSet().Quorum != 0 {
 		t.Error("what was acknowledged before the engine was told anew does not count")
 	}
@@ -64,6 +67,21 @@ func TestIdentityStaysWhileTheEngineCountsAnotherPod(t *testing.T) {
 		o.Engine.Counts = map[string][]string{"m-1": {pods}}
 		if got := o.wantedSet().Replicas["m-1"]; got != want {
 			t.Errorf("the engine counts pod %s, and the Lease is to name %q, want %q", pods, got, want)
+		}
+	}
+}
+
+// A Lease is made anew by what its holder last said, and that may have let clients go with fewer replicas since.
+func TestRestoredLeaseTakesNoReplicasWord(t *testing.T) {
+	for serving, want := range map[bool]int{true: 0, false: 1} {
+		o := primaryOf(SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1})
+		view := OperatorView{Known: 3, Sure: true, Reports: map[string]MemberReport{"m-0": {Run: o.Self, Epoch: 3, Lease: o.Lease, Serving: serving}, "m-1": {Epoch: 3}}}
+		step := DecideLease(view)
+		if step.Write == nil || !step.Create || step.Write.Terms.Set().Quorum != want {
+			t.Errorf("serving %t: %+v, want a Lease that says that %d replicas confirm each write", serving, step.Write, want)
+		}
+		if o.Lease.Terms.Set().Quorum != 1 {
+			t.Error("what the member reported was changed")
 		}
 	}
 }

@@ -286,7 +286,7 @@ func (o *Observation) noteRaise() {
 // raised reports whether as many replicas of a set, with the data that it names, have what was acknowledged before each write waited for as many.
 func (o *Observation) raised(set *SyncSet, want int) bool {
 	t, have := o.Tenure, 0
-	if !t.Raise.Known || t.Raise.Quorum < want {
+	if r := t.Raise; !r.Known || r.Quorum < want || r.Since != o.Engine.QuorumAt { // of an order before the last one it says nothing
 		return false
 	}
 	for m, named := range set.Replicas {

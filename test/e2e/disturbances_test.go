@@ -225,7 +225,7 @@ func (s scene) disk(ctx context.Context, member, change string) error {
 // toldFull waits until a condition names a member's full volume and what gives it room.
 func (s scene) toldFull(ctx context.Context, member string) error {
 	claim := naming.Claim(naming.DataVolume, member)
-	return kube.Until(ctx, 30*time.Second, "condition Stalled to tell of "+claim+", which is full", func(ctx context.Context) (bool, string, error) {
+	return kube.Until(ctx, time.Minute, "condition Stalled to tell of "+claim+", which is full", func(ctx context.Context) (bool, string, error) {
 		obj, err := s.f.Service.Object(ctx)
 		if err != nil {
 			return false, "", err
