@@ -452,7 +452,7 @@ func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) (q engine.Quor
 	if set == nil || set.Primary != a.Self.Member {
 		return q, counts
 	}
-	stay := 0
+	stay, leaves := 0, a.obs.Tenure != nil && a.obs.Tenure.Left.Target > 0 // then a write may have dropped who left already
 	for member, named := range set.Replicas {
 		if pod := a.counted(member, named); pod != "" {
 			counts[member] = []string{pod}
@@ -462,7 +462,7 @@ func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) (q engine.Quor
 		}
 	}
 	for _, member := range slices.Sorted(maps.Keys(set.Replicas)) {
-		if !a.obs.Lease.Terms.HasMember(member) && stay >= max(q.Replicas, 1) {
+		if !a.obs.Lease.Terms.HasMember(member) && (leaves || stay >= max(q.Replicas, 1)) {
 			delete(counts, member) // it left: its word counts no longer, and then it is dropped from the Lease
 			continue
 		}
@@ -479,13 +479,16 @@ func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) (q engine.Quor
 // a candidate might count on the data of the pod before, and on a write that only the new one has.
 func (a *Agent) counted(member, named string) string {
 	pod, t := a.pods[member], a.obs.Tenure
-	if named == "" || t == nil || !t.Opened || slices.Contains(a.obs.Engine.Counts[member], pod) {
+	if named == "" || t == nil {
 		return pod
 	}
-	if c := t.Acks[member]; c.Run.PodUID == pod && c.DataID == named {
-		return pod
+	c := t.Acks[member]
+	known := c.Run.PodUID == pod && c.DataID != ""
+	switch {
+	case !t.Opened && known && c.DataID != named, t.Opened && !slices.Contains(a.obs.Engine.Counts[member], pod) && (!known || c.DataID != named):
+		return ""
 	}
-	return ""
+	return pod
 }
 
 // leaveService cuts the engine off: the Lease does not list this member any more.

@@ -142,7 +142,7 @@ func bootstrap(v OperatorView) LeaseStep {
 
 // restoreLease makes a lost Lease anew, above every epoch that a majority of members, the slices and the status know, naming
 // the run that serves, or the last holder that is known (rule LeaseGuarded). Whoever it names opens on acknowledgements as
-// any other holder, so that a wrong guess costs time and nothing else.
+// any other holder, so that a wrong guess costs time and nothing else, but for one that lowered W just before and is lost together with the Lease.
 func restoreLease(v OperatorView, known Epoch) LeaseStep {
 	var best *MemberReport
 	for _, name := range slices.Sorted(maps.Keys(v.Reports)) {

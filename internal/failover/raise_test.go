@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// primary holds epoch 3 of a synchronous service of three, with a set in the Lease, and has heard of nobody.
+// primaryOf holds epoch 3 of a synchronous service of three, with a set in the Lease, and has heard of nobody.
 func primaryOf(set SyncSet) *Observation {
 	o := NewObservation(Run{Member: "m-0", PodUID: "u", BootID: "b"}, 0, 0, Durable{PodUID: "u"})
 	terms := testTerms(3)

@@ -210,7 +210,7 @@ func (o *Observation) countsOther(member, pod string) bool {
 	return slices.ContainsFunc(o.Engine.Counts[member], func(counted string) bool { return counted != pod })
 }
 
-// dropLeavers takes those out of a set who are no members any more, once the engine takes nobody's word of theirs and each replica that stays and counts has reached
+// dropLeavers takes those out of a set who are no members any more, once the engine takes nobody's word of theirs and each replica that stays has reached
 // what the primary had after that: what they alone confirmed before is then on all others. A set of fewer than W is never left.
 func (o *Observation) dropLeavers(next *SyncSet, terms Terms) {
 	left := o.Tenure.Left
@@ -224,7 +224,7 @@ func (o *Observation) dropLeavers(next *SyncSet, terms Terms) {
 	}
 	for m, named := range stay {
 		c := o.Tenure.Acks[m]
-		if named != "" && (c.DataID != named || c.Position.DataEpoch != next.Epoch || c.Position.Offset < left.Target) {
+		if named == "" || c.DataID != named || c.Position.DataEpoch != next.Epoch || c.Position.Offset < left.Target {
 			return
 		}
 	}
@@ -253,7 +253,7 @@ func (o *Observation) noteLeavers(now Instant, from string) {
 	gone := strings.Split(names, ",")
 	if l := &t.Left; names == "" || names != l.Names || slices.Contains(gone, from) || slices.ContainsFunc(gone, counted) {
 		*l = Left{Names: names, Since: now}
-	} else if settled := l.Since.Add(o.Lease.Terms.WaitDuration()); l.Target == 0 && now > settled && o.Engine.At > settled && o.Engine.Writable {
+	} else if settled := max(l.Since.Add(o.Lease.Terms.WaitDuration()), o.Engine.QuorumAt); l.Target == 0 && now > settled && o.Engine.At > settled && o.Engine.Writable {
 		l.Target = max(o.Engine.Position.Offset, 1)
 	}
 }
@@ -262,10 +262,12 @@ func (o *Observation) noteLeavers(now Instant, from string) {
 // way round, so that the engine never acknowledges with fewer than the Lease says; and only once as many replicas have what was acknowledged before.
 func (o *Observation) quorumWanted(now Instant, cur *SyncSet) int {
 	want := o.QuorumTarget(now)
-	if want <= cur.Quorum || (o.Engine.Quorum >= want && o.raised(cur, want)) {
-		return want
+	for ; want > cur.Quorum; want-- { // one that is behind does not keep the others from being counted on
+		if o.Engine.Quorum >= want && o.raised(cur, want) {
+			break
+		}
 	}
-	return cur.Quorum
+	return want
 }
 
 // noteRaise keeps what the primary had once its engine had confirmed that each write waits for more replicas than the Lease says.
@@ -290,7 +292,7 @@ func (o *Observation) raised(set *SyncSet, want int) bool {
 		return false
 	}
 	for m, named := range set.Replicas {
-		if c := t.Acks[m]; named != "" && c.DataID == named && c.Position.DataEpoch == t.Epoch && c.Position.Offset >= t.Raise.Target {
+		if c := t.Acks[m]; named != "" && o.Lease.Terms.HasMember(m) && c.DataID == named && c.Position.DataEpoch == t.Epoch && c.Position.Offset >= t.Raise.Target {
 			have++
 		}
 	}
@@ -314,7 +316,7 @@ func (o *Observation) QuorumTarget(now Instant) int {
 	}
 	left := 0
 	for m, c := range t.Acks {
-		if m != o.Self.Member && m != APIServer && c.Healthy && c.Position.DataEpoch == t.Epoch && since(now, c.Arrived) <= terms.SuspectAfter() {
+		if m != o.Self.Member && m != APIServer && c.Position.DataEpoch == t.Epoch && since(now, c.Arrived) <= terms.SuspectAfter() {
 			left++
 		}
 	}

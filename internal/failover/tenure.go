@@ -118,10 +118,10 @@ func (o *Observation) OnAcknowledgement(now Instant, a Acknowledgement) {
 	if c.Run != a.From {
 		c = Counted{Run: a.From}
 	}
-	if c.DataID != a.DataID || c.Since == 0 {
+	if c.DataID != a.DataID || c.Since == 0 || o.countsOther(a.From.Member, a.From.PodUID) {
 		c.Since, c.Target = now, 0
 	}
-	if c.Target == 0 && o.Engine.At > c.Since && o.Engine.Writable {
+	if c.Target == 0 && o.Engine.At > max(c.Since, o.Engine.QuorumAt) && o.Engine.Writable {
 		c.Target = max(o.Engine.Position.Offset, 1)
 	}
 	c.Sent, c.Arrived, c.Theirs = max(c.Sent, a.Echo), now, max(c.Theirs, a.Sent)

@@ -34,7 +34,7 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 			return err
 		}
 		if !prepared {
-			if err := p.replacePrepared(ctx, c, names); err != nil {
+			if err := p.replacePrepared(ctx, c, quorum, names); err != nil {
 				return err
 			}
 		}
@@ -60,7 +60,7 @@ func (p *PostgreSQL) Promote(ctx context.Context, quorum engine.Quorum) (engine.
 
 // replacePrepared takes in another synchronous set than the server was prepared for, if it was. A member that follows already may have a
 // sender that goes by the set before.
-func (p *PostgreSQL) replacePrepared(ctx context.Context, c *conn, names string) error {
+func (p *PostgreSQL) replacePrepared(ctx context.Context, c *conn, quorum engine.Quorum, names string) error {
 	p.mu.Lock()
 	before := p.settings.standbys
 	p.mu.Unlock()
@@ -70,7 +70,7 @@ func (p *PostgreSQL) replacePrepared(ctx context.Context, c *conn, names string)
 	if before == nobody || before == names {
 		return nil
 	}
-	return endSenders(ctx, c)
+	return endSenders(ctx, c, quorum)
 }
 
 // leaveRecovery orders the promotion until it has happened.
@@ -114,7 +114,7 @@ func (p *PostgreSQL) Configure(ctx context.Context, quorum engine.Quorum) error 
 		p.mu.Lock()
 		before := p.quorum
 		p.mu.Unlock()
-		p.noteQuorum(engine.Quorum{Members: quorum.Members}) // until it is verified commits may wait for anything between both, or for nobody
+		p.noteQuorum(engine.Quorum{Replicas: min(before.Replicas, quorum.Replicas)}) // until it is verified: the fewer, of anybody
 		if err := p.apply(ctx, c, settings{standbys: names}); err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func (p *PostgreSQL) Configure(ctx context.Context, quorum engine.Quorum) error 
 			}
 		}
 		if stricter(before, quorum) {
-			if err := endSenders(ctx, c); err != nil {
+			if err := endSenders(ctx, c, quorum); err != nil {
 				return err
 			}
 		}
@@ -156,15 +156,19 @@ func stricter(a, b engine.Quorum) bool {
 }
 
 // endSenders ends the senders that have begun by now, when the newest set is in force: who begins later reads that. It returns when they are gone. The
-// replicas come back.
-func endSenders(ctx context.Context, c *conn) error {
+// replicas come back. Copies, and members that are not replicas again yet, go on: no set names them.
+func endSenders(ctx context.Context, c *conn, q engine.Quorum) error {
+	spared := ""
+	if len(q.Members) > 0 {
+		spared = " AND state <> 'backup' AND application_name NOT LIKE " + quoteLiteral("%"+rejoining)
+	}
 	row, err := c.one(ctx, "SELECT pg_catalog.clock_timestamp()")
 	if err != nil {
 		return err
 	}
 	for {
 		rows, err := c.query(ctx, "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_replication "+
-			"WHERE state <> 'startup' AND backend_start < "+quoteLiteral(row[0]))
+			"WHERE state <> 'startup' AND backend_start < "+quoteLiteral(row[0])+spared)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
