@@ -339,3 +339,28 @@ func TestRewindBeforeTheFirstCheckpoint(t *testing.T) {
 		t.Errorf("it rejoined by %v: a rewind was enough", got)
 	}
 }
+
+// A stricter set ends the senders of replicas, so that none goes by the set before. A copy that another member makes goes on: no set names it, and begun anew again and
+// again it would be given up.
+func TestStricterSetEndsNoCopy(t *testing.T) {
+	t.Parallel()
+	a := newMember(t, 0).start().running()
+	a.promote(engine.Quorum{})
+	b := newMember(t, 1)
+	b.spoil("pg_basebackup", func(args []string) []string { return append(args, "--max-rate=1M") })
+	b.start().running()
+	if err := b.follow(within(t), a.address); err != nil {
+		t.Fatal(err)
+	}
+	copies := func() string {
+		return a.admin("SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_replication WHERE state = 'backup'")
+	}
+	until(t, "b copies", func() bool { return copies() != "" })
+	before := copies()
+	if err := a.Configure(within(t), engine.Quorum{Replicas: 1, Members: []string{"db-2.uid2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if after := copies(); after != before {
+		t.Errorf("the copy of sender %s is now that of %q", before, after)
+	}
+}
