@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
-	"slices"
 	"strconv"
 	"time"
 
@@ -423,72 +421,6 @@ func (a *Agent) onSwapped(kind failover.ActionKind, written failover.Lease, err 
 	}
 	done()
 	a.OnLease(written, true)
-}
-
-// overstates reports whether the Lease would say of an engine that is open that more replicas confirm each write than it waits for.
-func (a *Agent) overstates(next failover.Terms) bool {
-	t, set := a.obs.Tenure, next.Set()
-	if t == nil || !t.Opened || set == nil {
-		return false
-	}
-	return set.Quorum > max(a.quorumInForce(), a.obs.Engine.Quorum)
-}
-
-// quorumInForce is the W of this run's own synchronous set.
-func (a *Agent) quorumInForce() int {
-	if set := a.obs.Lease.Terms.Set(); set != nil && set.Primary == a.Self.Member {
-		return set.Quorum
-	}
-	return 0
-}
-
-// engineQuorum is what the engine is told: at least the quorum in force, out of the members of this run's own set. counts are the pods that it names.
-func (a *Agent) engineQuorum(quorum int) (q engine.Quorum, counts map[string][]string) {
-	return a.engineQuorumOf(a.obs.Lease.Terms.Set(), quorum)
-}
-
-func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) (q engine.Quorum, counts map[string][]string) {
-	q, counts = engine.Quorum{Replicas: max(a.obs.Lease.Terms.MinReplicasToWrite, quorum)}, map[string][]string{}
-	if set == nil || set.Primary != a.Self.Member {
-		return q, counts
-	}
-	stay, leaves := 0, a.obs.Tenure != nil && a.obs.Tenure.Left.Target > 0 // then a write may have dropped who left already
-	for member, named := range set.Replicas {
-		if pod := a.counted(member, named); pod != "" {
-			counts[member] = []string{pod}
-			if a.obs.Lease.Terms.HasMember(member) {
-				stay++
-			}
-		}
-	}
-	for _, member := range slices.Sorted(maps.Keys(set.Replicas)) {
-		if !a.obs.Lease.Terms.HasMember(member) && (leaves || stay >= max(q.Replicas, 1)) {
-			delete(counts, member) // it left: its word counts no longer, and then it is dropped from the Lease
-			continue
-		}
-		pod := ""
-		if counts[member] != nil {
-			pod = counts[member][0]
-		}
-		q.Members = append(q.Members, engine.FollowerName(member, pod)) // without a pod it is a name that nobody has
-	}
-	return q, counts
-}
-
-// counted is the pod of a member whose word counts, or none. While this run serves, the word of a new pod counts when the Lease names the data that this has: else
-// a candidate might count on the data of the pod before, and on a write that only the new one has.
-func (a *Agent) counted(member, named string) string {
-	pod, t := a.pods[member], a.obs.Tenure
-	if named == "" || t == nil {
-		return pod
-	}
-	c := t.Acks[member]
-	known := c.Run.PodUID == pod && c.DataID != ""
-	switch {
-	case !t.Opened && known && c.DataID != named, t.Opened && !slices.Contains(a.obs.Engine.Counts[member], pod) && (!known || c.DataID != named):
-		return ""
-	}
-	return pod
 }
 
 // leaveService cuts the engine off: the Lease does not list this member any more.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -39,57 +38,6 @@ func (a *Agent) OnLease(l failover.Lease, quorum bool) {
 	}
 	if t := a.obs.Tenure; held != nil && t == held && t.Opened && l.Epoch > before.Epoch && l.Epoch == t.Epoch {
 		a.onRenumbered(l.Epoch)
-	}
-}
-
-// either are the pods of both.
-func either(before, after map[string][]string) map[string][]string {
-	out := map[string][]string{}
-	for _, counts := range []map[string][]string{before, after} {
-		for member, pods := range counts {
-			out[member] = append(out[member], slices.DeleteFunc(slices.Clone(pods), func(pod string) bool { return slices.Contains(out[member], pod) })...)
-		}
-	}
-	return out
-}
-
-// unsure is what an engine goes by that was told and has not confirmed it: nothing that is wanted equals it.
-var unsure = engine.Quorum{Replicas: -1}
-
-// ours reports whether the Lease names this run. One that names another says nothing of how many replicas this engine is to wait for: until it is fenced, which
-// follows, it must let nobody go who waits.
-func (a *Agent) ours() bool { return a.obs.Lease.Holder == a.Self }
-
-// reconfigure tells an open engine what it was not told yet: the policy may have changed while it was promoted, refused or busy.
-func (a *Agent) reconfigure() {
-	e := a.obs.Engine
-	if wanted, _ := a.engineQuorum(e.Quorum); e.Writable && !a.fencing && a.ours() && !a.proc.quorum.Equal(wanted) {
-		a.configure(e.Quorum)
-	}
-}
-
-// configure tells the engine how many replicas it needs. Fewer are noted at once, since the engine may go by them before it answers, and also if it never does; more
-// when it has confirmed them.
-func (a *Agent) configure(quorum int) {
-	if a.doing.is(failover.Configure) {
-		return
-	}
-	done := a.doing.begin(failover.Configure)
-	wanted, counts := a.engineQuorum(quorum)
-	e := &a.obs.Engine
-	e.Quorum, e.Counts, a.proc.quorum = min(e.Quorum, quorum), either(e.Counts, counts), unsure
-	var err error
-	ok := a.orders.do(orderTimeout, func(ctx context.Context) { err = a.Engine.Configure(ctx, wanted) }, func() {
-		if err != nil {
-			a.Log.Error(err, "The engine could not be configured", "minReplicasToWrite", wanted.Replicas)
-			a.World.After(time.Second, done) // an engine that refuses is not hammered
-			return
-		}
-		done()
-		e.Quorum, e.Counts, e.QuorumAt, a.proc.quorum = quorum, counts, a.now(), wanted
-	})
-	if !ok {
-		done()
 	}
 }
 
