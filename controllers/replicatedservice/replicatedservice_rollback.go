@@ -111,7 +111,8 @@ func brokenByRoll(s *scope, due []string) (string, time.Duration) {
 	return "", 0
 }
 
-// otherwiseIll: what keeps a member from being well is not its template, or was so before. Refused parameters are PostgreSQL's: they are not in the template. A copy of the primary's data takes as long as it takes; and a node that fails fails whatever runs on it.
+// otherwiseIll: what keeps a member from being well is not its template, or was so before. Refused parameters are PostgreSQL's: they are not in the template. A
+// copy of the primary's data takes as long as it takes; and a node that fails fails whatever runs on it.
 func otherwiseIll(s *scope, pod *corev1.Pod) bool {
 	if s.memory.illBefore[pod.Name] || waitsForVolume(pod) || len(readOnly(s, pod.Name)) > 0 {
 		return true

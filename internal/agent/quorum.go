@@ -37,23 +37,22 @@ func (a *Agent) engineQuorumOf(set *failover.SyncSet, quorum int) (q engine.Quor
 	if set == nil || set.Primary != a.Self.Member {
 		return q, counts
 	}
-	stay, leaves := 0, a.obs.Tenure != nil && a.obs.Tenure.Left.Target > 0 // then a write may have dropped who left already
+	terms, t := a.obs.Lease.Terms, a.obs.Tenure
+	stay := 0
 	for member, named := range set.Replicas {
-		if pod := a.counted(member, named); pod != "" {
-			counts[member] = []string{pod}
-			if a.obs.Lease.Terms.HasMember(member) {
-				stay++
-			}
+		if terms.HasMember(member) && a.counted(member, named) != "" {
+			stay++
 		}
 	}
+	// The word of those who left counts no longer, and then they are dropped from the Lease. With a target a write may have done that already.
+	enough := stay >= max(q.Replicas, 1) || (t != nil && t.Left.Target > 0)
 	for _, member := range slices.Sorted(maps.Keys(set.Replicas)) {
-		if !a.obs.Lease.Terms.HasMember(member) && (leaves || stay >= max(q.Replicas, 1)) {
-			delete(counts, member) // it left: its word counts no longer, and then it is dropped from the Lease
+		if enough && !terms.HasMember(member) {
 			continue
 		}
-		pod := ""
-		if counts[member] != nil {
-			pod = counts[member][0]
+		pod := a.counted(member, set.Replicas[member])
+		if pod != "" {
+			counts[member] = []string{pod}
 		}
 		q.Members = append(q.Members, engine.FollowerName(member, pod)) // without a pod it is a name that nobody has
 	}
@@ -99,7 +98,10 @@ func (a *Agent) ours() bool { return a.obs.Lease.Holder == a.Self }
 // reconfigure tells an open engine what it was not told yet: the policy may have changed while it was promoted, refused or busy.
 func (a *Agent) reconfigure() {
 	e := a.obs.Engine
-	if wanted, _ := a.engineQuorum(e.Quorum); e.Writable && !a.fencing && a.ours() && !a.proc.quorum.Equal(wanted) {
+	if !e.Writable || a.fencing || !a.ours() {
+		return
+	}
+	if wanted, _ := a.engineQuorum(e.Quorum); !a.proc.quorum.Equal(wanted) {
 		a.configure(e.Quorum)
 	}
 }

@@ -5,16 +5,18 @@ import (
 	"time"
 )
 
-// primaryOf holds epoch 3 of a synchronous service of three, with a set in the Lease, and has heard of nobody.
-func primaryOf(set SyncSet) *Observation {
+// primaryOf serves epoch 3 of a service, with sets of its own in the Lease, and has heard of nobody.
+func primaryOf(members, quorum int, sets ...SyncSet) *Observation {
 	o := NewObservation(Run{Member: "m-0", PodUID: "u", BootID: "b"}, 0, 0, Durable{PodUID: "u"})
-	terms := testTerms(3)
-	set.Epoch, set.Primary, set.PrimaryData = 3, "m-0", "d0"
-	terms.Quorum, terms.Opened, terms.Sets = 1, 3, []SyncSet{set}
+	terms := testTerms(members)
+	for i := range sets {
+		sets[i].Epoch, sets[i].Primary, sets[i].PrimaryData = 3, "m-0", "d0"
+	}
+	terms.Quorum, terms.Opened, terms.Sets = quorum, 3, sets
 	o.Lease = Lease{Epoch: 3, Holder: o.Self, Terms: terms}
 	o.Tenure = newTenure(0, 3)
 	o.Tenure.Opened = true
-	o.Engine = Engine{State: EngineRunning, Writable: true, DataID: "d0", Quorum: 1, Position: Position{DataEpoch: 3, Offset: 100}}
+	o.Engine = Engine{State: EngineRunning, Writable: true, DataID: "d0", Quorum: quorum, Position: Position{DataEpoch: 3, Offset: 100}}
 	return o
 }
 
@@ -30,7 +32,7 @@ func (o *Observation) wantedSet() SyncSet { return o.setWanted(Instant(time.Hour
 // While writes were confirmed by nobody, or by fewer, only those who cannot be passed over have them. The Lease says that more confirm each write only when as many
 // have what was acknowledged before that was so.
 func TestRaisedQuorumWaitsForWhatWasAcknowledgedBefore(t *testing.T) {
-	o := primaryOf(SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}})
+	o := primaryOf(3, 1, SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}})
 	o.Engine.QuorumAt = 10
 	for _, c := range []struct {
 		at     Instant
@@ -59,7 +61,7 @@ func TestRaisedQuorumWaitsForWhatWasAcknowledgedBefore(t *testing.T) {
 
 // A member's new pod has caught up. As long as the engine may take the old pod's word the Lease names the old pod's data.
 func TestIdentityStaysWhileTheEngineCountsAnotherPod(t *testing.T) {
-	o := primaryOf(SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}})
+	o := primaryOf(3, 1, SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}})
 	o.heard(1, "new", "anew", 0)
 	o.heard(2, "new", "anew", 100)
 	o.heard(3, "new", "anew", 100)
@@ -74,7 +76,7 @@ func TestIdentityStaysWhileTheEngineCountsAnotherPod(t *testing.T) {
 // A Lease is made anew by what its holder last said, and that may have let clients go with fewer replicas since.
 func TestRestoredLeaseTakesNoReplicasWord(t *testing.T) {
 	for serving, want := range map[bool]int{true: 0, false: 1} {
-		o := primaryOf(SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1})
+		o := primaryOf(3, 1, SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1})
 		view := OperatorView{Known: 3, Sure: true, Reports: map[string]MemberReport{"m-0": {Run: o.Self, Epoch: 3, Lease: o.Lease, Serving: serving}, "m-1": {Epoch: 3}}}
 		step := DecideLease(view)
 		if step.Write == nil || !step.Create || step.Write.Terms.Set().Quorum != want {

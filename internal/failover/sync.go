@@ -224,7 +224,7 @@ func (o *Observation) dropLeavers(next *SyncSet, terms Terms) {
 	}
 	for m, named := range stay {
 		c := o.Tenure.Acks[m]
-		if named == "" || c.DataID != named || c.Position.DataEpoch != next.Epoch || c.Position.Offset < left.Target {
+		if !c.has(named, next.Epoch, left.Target) {
 			return
 		}
 	}
@@ -292,7 +292,7 @@ func (o *Observation) raised(set *SyncSet, want int) bool {
 		return false
 	}
 	for m, named := range set.Replicas {
-		if c := t.Acks[m]; named != "" && o.Lease.Terms.HasMember(m) && c.DataID == named && c.Position.DataEpoch == t.Epoch && c.Position.Offset >= t.Raise.Target {
+		if c := t.Acks[m]; o.Lease.Terms.HasMember(m) && c.has(named, t.Epoch, t.Raise.Target) {
 			have++
 		}
 	}
@@ -324,6 +324,9 @@ func (o *Observation) QuorumTarget(now Instant) int {
 }
 
 // caughtUp reports whether a member has reached what the primary had when it came back with other data.
-func (c Counted) caughtUp(epoch Epoch) bool {
-	return c.DataID != "" && c.Target > 0 && c.Position.DataEpoch == epoch && c.Position.Offset >= c.Target
+func (c Counted) caughtUp(epoch Epoch) bool { return c.Target > 0 && c.has(c.DataID, epoch, c.Target) }
+
+// has reports whether a member has the data that is named, if any is, in an epoch and up to an offset.
+func (c Counted) has(named string, epoch Epoch, offset int64) bool {
+	return named != "" && c.DataID == named && c.Position.DataEpoch == epoch && c.Position.Offset >= offset
 }

@@ -65,15 +65,8 @@ func TestSynchronousTotalLoss(t *testing.T) {
 func TestRuleLeaversCount(t *testing.T) {
 	run := func(m string) Run { return Run{Member: m, PodUID: "u", BootID: "b"} }
 	holder := func(without Rule) *Observation {
-		o := NewObservation(run("m-0"), 0, 0, Durable{PodUID: "u"})
+		o := primaryOf(2, 1, SyncSet{Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1})
 		o.Without = without
-		terms := testTerms(2)
-		terms.Quorum, terms.Opened = 1, 3
-		terms.Sets = []SyncSet{{Epoch: 3, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1", "m-2": "d2"}, Quorum: 1}}
-		o.Lease = Lease{Epoch: 3, Holder: o.Self, Terms: terms}
-		o.Tenure = newTenure(0, 3)
-		o.Tenure.Opened = true
-		o.Engine = Engine{State: EngineRunning, Writable: true, DataID: "d0", Quorum: 1, Position: Position{DataEpoch: 3, Offset: 100}}
 		return o
 	}
 	counts := func(o *Observation) int { return len(o.setWanted(Instant(time.Hour), o.Lease.Terms)[0].Replicas) }
@@ -177,17 +170,7 @@ func TestCutOffIsOfACountedSet(t *testing.T) {
 // A service that runs asynchronously is asked to be synchronous, or to have nobody wait any more: its primary says so in the Lease, with a set of which
 // nobody need confirm anything until its engine waits for that.
 func TestModeOfARunningService(t *testing.T) {
-	holder := func(quorum int, sets ...SyncSet) *Observation {
-		o := NewObservation(Run{Member: "m-0", PodUID: "u", BootID: "b"}, 0, 0, Durable{PodUID: "u"})
-		terms := testTerms(2)
-		terms.Quorum, terms.Opened, terms.Sets = quorum, 3, sets
-		o.Lease = Lease{Epoch: 3, Holder: o.Self, Terms: terms}
-		o.Tenure = newTenure(0, 3)
-		o.Tenure.Opened = true
-		o.Engine = Engine{State: EngineRunning, Writable: true, DataID: "d0", Quorum: quorum, Position: Position{DataEpoch: 3, Offset: 100}}
-		return o
-	}
-	o := holder(0)
+	o := primaryOf(2, 0)
 	want := o.Lease.Terms
 	want.Quorum = 1
 	next := termsWanted(Instant(time.Hour), o, &want)
@@ -197,12 +180,12 @@ func TestModeOfARunningService(t *testing.T) {
 	if set := next.Sets[0]; set.Epoch != 3 || set.Primary != "m-0" || set.PrimaryData != "d0" || set.Quorum != 0 || len(set.Replicas) != 1 || set.Replicas["m-1"] != "" {
 		t.Errorf("the set is %+v, want one that names m-1's data by nothing and needs nobody yet", set)
 	}
-	o = holder(0)
+	o = primaryOf(2, 0)
 	o.Engine.Quorum = 1 // it became asynchronous a moment ago, and its engine is to be told in this very decision
 	if next = termsWanted(Instant(time.Hour), o, &want); next == nil || len(next.Sets) != 1 || next.Sets[0].Quorum != 0 {
 		t.Errorf("its engine is about to wait for nobody, and it writes %+v", next)
 	}
-	o = holder(1, SyncSet{Epoch: 3, Primary: "m-0", PrimaryData: "d0", Replicas: map[string]string{"m-1": "d1"}, Quorum: 1})
+	o = primaryOf(2, 1, SyncSet{Replicas: map[string]string{"m-1": "d1"}, Quorum: 1})
 	want = o.Lease.Terms
 	want.Quorum = 0
 	if next = termsWanted(Instant(time.Hour), o, &want); next == nil || next.Quorum != 0 || len(next.Sets) != 0 {

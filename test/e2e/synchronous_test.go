@@ -95,8 +95,8 @@ func soaked(t *testing.T) fixture {
 // the clients that ran beside it.
 func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	t.Helper()
-	wide := slices.ContainsFunc(all, func(d disturbance) bool { return d.meets == wide })
-	if wide {
+	alone := slices.ContainsFunc(all, func(d disturbance) bool { return d.meets == wide })
+	if alone {
 		calm.Lock()
 		defer calm.Unlock()
 	} else {
@@ -164,7 +164,7 @@ func (f fixture) disturb(t *testing.T, all ...disturbance) {
 	if len(all) == 1 && all[0].due(config.Engine) == stays && (now.Epoch != s.primary.Epoch || outage > 2*time.Second) {
 		t.Errorf("%s: the primary was well, but epoch %d became %d and no write was confirmed for %s", name, s.primary.Epoch, now.Epoch, outage)
 	}
-	if wide {
+	if alone {
 		f.nothingAsked(t) // others too count on an operator, and the one that was killed has a successor when it has ended what was asked for
 	}
 }

@@ -1,7 +1,6 @@
 package simulator
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -72,9 +71,6 @@ func (s *sim) acknowledged(p *process, id int32) {
 	s.writes.all = append(s.writes.all, ack{id, p, p.epoch, s.keeps(p)})
 	if s.cfg.Quorum == 0 {
 		return
-	}
-	if s.cfg.Modes {
-		s.res.Coverage[fmt.Sprintf("acknowledged, kept: %t", s.keeps(p))]++
 	}
 	newest := s.newest()
 	if newest != nil && newest != p && newest.epoch > p.epoch && !slices.Contains(newest.log, id) {
